@@ -1,0 +1,1 @@
+"""Frozen records, units and errors that every other room shares."""

@@ -1,0 +1,114 @@
+"""The fleet: what a fleet file says, as frozen records with every default filled in.
+
+Durations are in seconds, sizes in bytes or tokens, prices in integer nano-dollars. The text form and its
+errors live in `core.fleet_file`; nothing here reads a file or an environment variable.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Continuation(StrEnum):
+    """How a cut answer can be continued at a pool."""
+
+    NONE = "none"
+    PREFILL = "prefill"  # by text: the answer so far as the beginning of the assistant's turn
+    TOKENS = "tokens"  # exactly, by token ids, where the engine gives them
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of every fleet record: immutable, and strict about unknown keys."""
+
+
+class Listener(Record):
+    """An address to listen on."""
+
+    host: str
+    port: int
+
+
+class Timeouts(Record):
+    """How long to wait for a replica, in seconds."""
+
+    connect: float = 2.0
+    first_token: float = 20.0
+    between_tokens: float = 10.0
+    total: float = 600.0
+
+
+class Limits(Record):
+    """Bounds on what is held in memory for one request, in bytes."""
+
+    request_body: int = 32 * 1024 * 1024
+    request_headers: int = 64 * 1024
+    response_body: int = 64 * 1024 * 1024  # an answer that is not streamed
+    event: int = 1024 * 1024  # one server-sent event
+    kept: int = 4 * 1024 * 1024  # events kept so that a cut stream can go on elsewhere
+
+
+class Price(Record):
+    """What a pool costs: rent by the replica-hour, or a hosted API's price by the token."""
+
+    nano_usd_per_replica_hour: int = 0
+    nano_usd_per_million_input_tokens: int = 0
+    nano_usd_per_million_cached_tokens: int = 0
+    nano_usd_per_million_output_tokens: int = 0
+
+
+class Supplier(Record):
+    """Who rents replicas to us."""
+
+    name: str
+
+
+class Pool(Record):
+    """Identical replicas: one model, one supplier, one chip."""
+
+    name: str
+    supplier: str
+    chip: str
+    model: str  # the name clients ask for
+    upstream_model: str  # the name the replica knows
+    replicas: tuple[str, ...]  # base URLs without /v1 and without a trailing slash
+    chips_per_replica: int = 1
+    price: Price = Price()
+    api_key_env: str | None = None
+    weight: float = 1.0  # share of traffic wanted among pools of equal order
+    order: int = 0  # a lower order is used first
+    continuation: Continuation = Continuation.NONE
+    context_tokens: int | None = None
+    max_concurrency: int | None = None  # attempts in flight at one replica
+
+
+class Lane(Record):
+    """A class of traffic."""
+
+    name: str
+
+
+class Key(Record):
+    """A credential, kept as the SHA-256 of the bearer token in lower-case hex."""
+
+    sha256: str
+    tenant: str
+    lane: str
+
+
+class Fleet(Record):
+    """Everything `secondsource up` needs to serve, save secrets."""
+
+    gateway: Listener = Listener(host="127.0.0.1", port=8080)
+    admin: Listener = Listener(host="127.0.0.1", port=8081)
+    state_dir: str = ".secondsource"
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    suppliers: tuple[Supplier, ...]
+    pools: tuple[Pool, ...]
+    lanes: tuple[Lane, ...] = (Lane(name="default"),)
+    keys: tuple[Key, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names clients may ask for, in the order of the file, each once."""
+        return tuple(dict.fromkeys(pool.model for pool in self.pools))

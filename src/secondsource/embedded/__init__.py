@@ -1,0 +1,1 @@
+"""The embedded default: a small real model served by two supervised processes on this machine."""

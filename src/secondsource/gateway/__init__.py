@@ -1,0 +1,1 @@
+"""The input and output around policy: listeners, upstream connections, wire formats, stores."""
