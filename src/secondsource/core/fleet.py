@@ -21,14 +21,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The base of every fleet record: immutable, and strict about unknown keys."""
 
 
-class Listener(Record):
+class Listener(Record, frozen=True, kw_only=True):
     """An address to listen on."""
 
     host: str
     port: int
 
 
-class Timeouts(Record):
+class Timeouts(Record, frozen=True, kw_only=True):
     """How long to wait for a replica, in seconds."""
 
     connect: float = 2.0
@@ -37,7 +37,7 @@ class Timeouts(Record):
     total: float = 600.0
 
 
-class Limits(Record):
+class Limits(Record, frozen=True, kw_only=True):
     """Bounds on what is held in memory for one request, in bytes."""
 
     request_body: int = 32 * 1024 * 1024
@@ -47,7 +47,7 @@ class Limits(Record):
     kept: int = 4 * 1024 * 1024  # events kept so that a cut stream can go on elsewhere
 
 
-class Price(Record):
+class Price(Record, frozen=True, kw_only=True):
     """What a pool costs: rent by the replica-hour, or a hosted API's price by the token."""
 
     nano_usd_per_replica_hour: int = 0
@@ -56,13 +56,13 @@ class Price(Record):
     nano_usd_per_million_output_tokens: int = 0
 
 
-class Supplier(Record):
+class Supplier(Record, frozen=True, kw_only=True):
     """Who rents replicas to us."""
 
     name: str
 
 
-class Pool(Record):
+class Pool(Record, frozen=True, kw_only=True):
     """Identical replicas: one model, one supplier, one chip."""
 
     name: str
@@ -81,13 +81,13 @@ class Pool(Record):
     max_concurrency: int | None = None  # attempts in flight at one replica
 
 
-class Lane(Record):
+class Lane(Record, frozen=True, kw_only=True):
     """A class of traffic."""
 
     name: str
 
 
-class Key(Record):
+class Key(Record, frozen=True, kw_only=True):
     """A credential, kept as the SHA-256 of the bearer token in lower-case hex."""
 
     sha256: str
@@ -95,7 +95,7 @@ class Key(Record):
     lane: str
 
 
-class Fleet(Record):
+class Fleet(Record, frozen=True, kw_only=True):
     """Everything `secondsource up` needs to serve, save secrets."""
 
     gateway: Listener = Listener(host="127.0.0.1", port=8080)

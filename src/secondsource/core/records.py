@@ -60,7 +60,7 @@ class Reserved(msgspec.Struct, frozen=True, tag="reserved", kw_only=True):
 
 
 class Settled(msgspec.Struct, frozen=True, tag="settled", kw_only=True):
-    """Written when an attempt has ended. The tenant pays for what it got: `billed_*` and `tenant_nano_usd`."""
+    """Written when an attempt has ended; `tenant_nano_usd` is the part that the tenant bears."""
 
     attempt_id: str
     at_ns: int
