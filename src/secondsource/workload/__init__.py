@@ -1,0 +1,1 @@
+"""What is asked: traces read, request sizes learnt, daily shapes, monthly forecasts."""
