@@ -5,9 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
+from secondsource.cli import key
 from secondsource.core.errors import SecondsourceError
-
-VERBS: tuple[str, ...] = ()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,7 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="secondsource", description="One OpenAI-compatible model service over many chip suppliers."
     )
     parser.add_argument("--version", action="version", version=f"secondsource {__version__}")
-    parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    key.add(verbs)
     return parser
 
 

@@ -28,6 +28,15 @@ class Listener(Record, frozen=True, kw_only=True):
     port: int
 
 
+class AdminListener(Listener, frozen=True, kw_only=True):
+    """The admin listener's address, and the SHA-256 of the bearer token it asks for, in lower-case hex.
+
+    Without a hash it asks for none, and may listen on loopback only.
+    """
+
+    key_sha256: str | None = None
+
+
 class Timeouts(Record, frozen=True, kw_only=True):
     """How long to wait for a replica, in seconds."""
 
@@ -99,7 +108,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     """Everything `secondsource up` needs to serve, save secrets."""
 
     gateway: Listener = Listener(host="127.0.0.1", port=8080)
-    admin: Listener = Listener(host="127.0.0.1", port=8081)
+    admin: AdminListener = AdminListener(host="127.0.0.1", port=8081)
     state_dir: str = ".secondsource"
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

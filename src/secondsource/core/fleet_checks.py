@@ -1,0 +1,138 @@
+"""What the parts of a fleet must not say together: duplicates, names of nothing, open doors.
+
+Pure, and on the records alone, so that a fleet which was built or changed in code (a flag that overrides the
+listener's host) is held to the same rules as one that was read from a file.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from secondsource.core.addresses import host_and_port, is_every_interface, is_loopback
+from secondsource.core.errors import InputError
+from secondsource.core.fleet import Fleet, Listener
+from secondsource.core.strict_toml import suggestion
+from secondsource.core.toml_lines import KeyPath, show_path
+
+
+class Contradiction(msgspec.Struct, frozen=True):
+    """One thing that cannot stand: the key in the fleet file, what is wrong there and what to do."""
+
+    path: KeyPath
+    message: str
+
+
+def contradictions(fleet: Fleet) -> list[Contradiction]:
+    """Return everything in `fleet` that cannot stand together with the rest, in the order of the checks."""
+    return [found for check in _CHECKS for found in check(fleet)]
+
+
+def require_consistent(fleet: Fleet, origin: str) -> None:
+    """Raise `InputError` with every contradiction of `fleet`; `origin` says where the fleet comes from."""
+    found = [f"{origin}: {show_path(each.path)}: {each.message}" for each in contradictions(fleet)]
+    if found:
+        raise InputError("\n".join(found))
+
+
+def _duplicate_names(fleet: Fleet) -> Iterator[Contradiction]:
+    yield from _repeated("pools", "name", [pool.name for pool in fleet.pools])
+    yield from _repeated("lanes", "name", [lane.name for lane in fleet.lanes])
+    yield from _repeated("keys", "sha256", [key.sha256 for key in fleet.keys], shown=False)
+
+
+def _repeated(tables: str, key: str, values: Sequence[str], *, shown: bool = True) -> Iterator[Contradiction]:
+    first: dict[str, int] = {}
+    for place, value in enumerate(values):
+        if first.setdefault(value, place) != place:
+            named = f'"{value}"' if shown else "it"
+            yield Contradiction((tables, place, key), f"{named} is already in {tables}[{first[value]}]; keep one")
+
+
+def _names_of_nothing(fleet: Fleet) -> Iterator[Contradiction]:
+    suppliers = [supplier.name for supplier in fleet.suppliers]
+    for place, pool in enumerate(fleet.pools):
+        if pool.supplier not in suppliers:
+            message = f'no supplier "{pool.supplier}"; add [suppliers.{pool.supplier}], or '
+            yield Contradiction(("pools", place, "supplier"), message + _choice(pool.supplier, suppliers))
+    lanes = [lane.name for lane in fleet.lanes]
+    for place, key in enumerate(fleet.keys):
+        if key.lane not in lanes:
+            message = f'no lane "{key.lane}"; add [[lanes]] with name = "{key.lane}", or '
+            yield Contradiction(("keys", place, "lane"), message + _choice(key.lane, lanes))
+
+
+def _choice(given: str, known: Sequence[str]) -> str:
+    return f"name one that exists: {suggestion(given, known)}" if known else "there is none yet"
+
+
+def _no_pools(fleet: Fleet) -> Iterator[Contradiction]:
+    if not fleet.pools:
+        yield Contradiction(("pools",), "nothing to serve from; add at least one [[pools]]")
+
+
+def _one_port(fleet: Fleet) -> Iterator[Contradiction]:
+    if fleet.admin.port == fleet.gateway.port != 0:
+        message = f"{fleet.admin.port} is the gateway's port too; give the two listeners different ports"
+        yield Contradiction(("admin", "port"), message)
+
+
+def _open_doors(fleet: Fleet) -> Iterator[Contradiction]:
+    mint = '"secondsource key new --tenant acme --lane paid"'
+    if not fleet.keys and not is_loopback(fleet.gateway.host):
+        message = (
+            f'without [[keys]] anyone who reaches "{fleet.gateway.host}" could spend your money; '
+            f'mint a key with {mint} and add the table it prints, or listen on "127.0.0.1"'
+        )
+        yield Contradiction(("gateway", "host"), message)
+    if fleet.admin.key_sha256 is None and not is_loopback(fleet.admin.host):
+        message = (
+            f'"{fleet.admin.host}" is not loopback, so the admin listener needs a key; mint one with {mint} '
+            'and put its sha256 into admin.key_sha256, or listen on "127.0.0.1"'
+        )
+        yield Contradiction(("admin", "host"), message)
+
+
+def _tenant_is_admin(fleet: Fleet) -> Iterator[Contradiction]:
+    for place, key in enumerate(fleet.keys):
+        if key.sha256 == fleet.admin.key_sha256:
+            message = "this is the admin listener's key too, so its tenant could administer; mint another"
+            yield Contradiction(("keys", place, "sha256"), message)
+
+
+def _replicas_once(fleet: Fleet) -> Iterator[Contradiction]:
+    first: dict[str, str] = {}
+    for place, pool in enumerate(fleet.pools):
+        for each, replica in enumerate(pool.replicas):
+            path = ("pools", place, "replicas", each)
+            here = show_path(path)
+            if first.setdefault(replica, here) != here:
+                message = f"{replica} is already {first[replica]}; a replica belongs to one pool, once"
+                yield Contradiction(path, message)
+
+
+def _not_ourselves(fleet: Fleet) -> Iterator[Contradiction]:
+    for place, pool in enumerate(fleet.pools):
+        for each, replica in enumerate(pool.replicas):
+            host, port = host_and_port(replica)
+            if any(_reaches(host, port, listener) for listener in (fleet.gateway, fleet.admin)):
+                message = f"{replica} is this gateway itself; give the address of a model server"
+                yield Contradiction(("pools", place, "replicas", each), message)
+
+
+def _reaches(host: str, port: int, listener: Listener) -> bool:
+    if port != listener.port:
+        return False
+    open_here = is_loopback(listener.host) or is_every_interface(listener.host)
+    return host == listener.host.lower() or (open_here and is_loopback(host))
+
+
+_CHECKS: tuple[Callable[[Fleet], Iterator[Contradiction]], ...] = (
+    _no_pools,
+    _duplicate_names,
+    _names_of_nothing,
+    _one_port,
+    _open_doors,
+    _tenant_is_admin,
+    _replicas_once,
+    _not_ourselves,
+)

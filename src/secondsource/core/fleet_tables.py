@@ -1,0 +1,185 @@
+"""The tables of the fleet file, each read into its record: which keys there are, their types and defaults."""
+
+from decimal import Inexact, localcontext
+
+from secondsource.core import fleet_values as values
+from secondsource.core.fleet import (
+    AdminListener,
+    Continuation,
+    Fleet,
+    Key,
+    Lane,
+    Limits,
+    Listener,
+    Pool,
+    Price,
+    Supplier,
+    Timeouts,
+)
+from secondsource.core.money import NANO_USD
+from secondsource.core.strict_toml import Table
+
+NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored, and we never ignore)"
+
+_DEFAULT = Fleet(suppliers=(), pools=())
+_SUPPLIER_NOT_ENFORCED = ("max_share", "share_window")
+_LANE_NOT_ENFORCED = ("priority", "ttft_s", "tpot_s")
+_KEY_NOT_ENFORCED = ("usd_per_day", "requests_per_minute", "tokens_per_minute")
+
+
+def read_fleet(root: Table) -> Fleet:
+    """Return what the file says, with stand-ins where a fault was reported."""
+    gateway, state_dir = _gateway(root.table("gateway"))
+    fleet = Fleet(
+        gateway=gateway,
+        admin=_admin(root.table("admin")),
+        state_dir=state_dir,
+        timeouts=_timeouts(root.table("timeouts")),
+        limits=_limits(root.table("limits")),
+        suppliers=tuple(_supplier(name, table) for name, table in root.named_tables("suppliers", values.NAME)),
+        pools=tuple(_pool(table) for table in root.tables("pools")),
+        lanes=read_lanes(root),
+        keys=tuple(_key(table) for table in root.tables("keys")),
+    )
+    root.finish()
+    return fleet
+
+
+def read_lanes(root: Table) -> tuple[Lane, ...]:
+    """Return the file's lanes, or the default one where it declares none."""
+    return tuple(_lane(table) for table in root.tables("lanes")) or _DEFAULT.lanes
+
+
+def _gateway(table: Table) -> tuple[Listener, str]:
+    listener = Listener(
+        host=table.optional("host", values.HOST, _DEFAULT.gateway.host),
+        port=table.optional("port", values.PORT, _DEFAULT.gateway.port),
+    )
+    state_dir = table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir)
+    if table.optional("workers", values.WORKERS, 1) != 1:
+        table.report("workers", f"more than 1 is {NOT_ENFORCED}")
+    table.finish()
+    return listener, state_dir
+
+
+def _admin(table: Table) -> AdminListener:
+    listener = AdminListener(
+        host=table.optional("host", values.HOST, _DEFAULT.admin.host),
+        port=table.optional("port", values.PORT, _DEFAULT.admin.port),
+        key_sha256=table.optional("key_sha256", values.SHA256, None),
+    )
+    table.finish()
+    return listener
+
+
+def _timeouts(table: Table) -> Timeouts:
+    default = _DEFAULT.timeouts
+    timeouts = Timeouts(
+        connect=float(table.optional("connect", values.SECONDS, default.connect)),
+        first_token=float(table.optional("first_token", values.SECONDS, default.first_token)),
+        between_tokens=float(table.optional("between_tokens", values.SECONDS, default.between_tokens)),
+        total=float(table.optional("total", values.SECONDS, default.total)),
+    )
+    table.finish()
+    return timeouts
+
+
+def _limits(table: Table) -> Limits:
+    default = _DEFAULT.limits
+    limits = Limits(
+        request_body=table.optional("request_body", values.LIMIT_BYTES, default.request_body),
+        request_headers=table.optional("request_headers", values.LIMIT_BYTES, default.request_headers),
+        response_body=table.optional("response_body", values.LIMIT_BYTES, default.response_body),
+        event=table.optional("event", values.LIMIT_BYTES, default.event),
+        kept=table.optional("kept", values.LIMIT_BYTES, default.kept),
+    )
+    table.finish()
+    return limits
+
+
+def _supplier(name: str, table: Table) -> Supplier:
+    table.refuse(_SUPPLIER_NOT_ENFORCED, NOT_ENFORCED)
+    table.finish()
+    return Supplier(name=name)
+
+
+def _pool(table: Table) -> Pool:
+    model = table.required("model", values.MODEL)
+    chips = table.optional("chips_per_replica", values.CHIPS, 1)
+    pool = Pool(
+        name=table.required("name", values.NAME),
+        supplier=table.required("supplier", values.NAME),
+        chip=table.required("chip", values.NAME),
+        chips_per_replica=chips,
+        price=_price(table, chips),
+        model=model,
+        upstream_model=table.optional("upstream_model", values.MODEL, model),
+        replicas=table.several("replicas", values.REPLICA_URL),
+        api_key_env=table.optional("api_key_env", values.ENVIRONMENT_NAME, None),
+        weight=float(table.optional("weight", values.WEIGHT, 1.0)),
+        order=table.optional("order", values.ORDER, 0),
+        continuation=table.optional("continuation", values.CONTINUATION, Continuation.NONE),
+        context_tokens=table.optional("context_tokens", values.CONTEXT_TOKENS, None),
+        max_concurrency=table.optional("max_concurrency", values.CONCURRENCY, None),
+    )
+    table.finish()
+    return pool
+
+
+def _price(table: Table, chips: int) -> Price:
+    """Return a pool's price, rent or by the token; a pool with neither costs nothing."""
+    rent = _nano_usd(table, "usd_per_chip_hour", chips)
+    tokens_in = _nano_usd(table, "usd_per_million_input_tokens")
+    cached = _nano_usd(table, "usd_per_million_cached_tokens")
+    tokens_out = _nano_usd(table, "usd_per_million_output_tokens")
+    if tokens_in is None and cached is None and tokens_out is None:
+        return Price(nano_usd_per_replica_hour=rent or 0)
+    if rent is not None:
+        message = "a pool is priced by the chip-hour or by the token, not both; keep one"
+        table.report("usd_per_chip_hour", message)
+    for key, amount in (
+        ("usd_per_million_input_tokens", tokens_in),
+        ("usd_per_million_output_tokens", tokens_out),
+    ):
+        if amount is None:  # never silently free
+            table.report(key, f"missing beside the other token prices; add {key} = 0 if it costs nothing")
+    return Price(
+        nano_usd_per_million_input_tokens=tokens_in or 0,
+        nano_usd_per_million_cached_tokens=(tokens_in or 0) if cached is None else cached,
+        nano_usd_per_million_output_tokens=tokens_out or 0,
+    )
+
+
+def _nano_usd(table: Table, key: str, times: int = 1) -> int | None:
+    """Return a key's dollars times `times` in nano-dollars, exactly; what is finer than that is a fault."""
+    amount = table.optional(key, values.USD, None)
+    if amount is None:
+        return None
+    with localcontext(prec=60) as context:
+        context.traps[Inexact] = True
+        try:
+            nano_usd = amount * times * NANO_USD
+            if nano_usd == nano_usd.to_integral_value():
+                return int(nano_usd)
+        except Inexact:
+            pass  # more digits than any price has: finer than a nano-dollar too
+    table.report(key, "finer than one nano-dollar; give at most 9 decimal places")
+    return 0
+
+
+def _lane(table: Table) -> Lane:
+    lane = Lane(name=table.required("name", values.NAME))
+    table.refuse(_LANE_NOT_ENFORCED, NOT_ENFORCED)
+    table.finish()
+    return lane
+
+
+def _key(table: Table) -> Key:
+    key = Key(
+        sha256=table.required("sha256", values.SHA256),
+        tenant=table.required("tenant", values.TENANT),
+        lane=table.required("lane", values.NAME),
+    )
+    table.refuse(_KEY_NOT_ENFORCED, NOT_ENFORCED)
+    table.finish()
+    return key
