@@ -1,0 +1,1 @@
+"""What to rent: a multi-period plan that survives losing any supplier, with its proof and its reasons."""

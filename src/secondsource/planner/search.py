@@ -1,0 +1,127 @@
+"""Find whole units: the relaxation first, then a search near it, then all of it while time lasts.
+
+The relaxation's bound holds for every plan. At scale its solution starts only a few of the many offers, so
+a search over those alone (each kept between its value rounded down and one above it rounded up) is small
+and nearly always comes within the gap asked for; only a small model is searched whole at once.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from secondsource.planner.model import Model
+from secondsource.planner.solve import Effort, Solution, Status, solve_linear, solve_whole
+from secondsource.planner.sparse import Sparse
+
+WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How near the optimum to come, as a fraction of cost, and how long to try, in seconds."""
+
+    gap: float | None = None  # None: by the size of the plan, see `gap_for`
+    seconds: float = 60.0
+    threads: int = 2
+    progress: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best point found with its proof; costs in thousands of dollars. `point` is empty for none."""
+
+    point: Sequence[float]
+    objective: float
+    bound: float
+    relaxation: Solution
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """The part of the cost that a better plan could at most save."""
+        return max(0.0, self.objective - self.bound) / abs(self.objective) if self.objective else 0.0
+
+
+def gap_for(thousand_usd: float) -> float:
+    """Return the gap to come within: 1% from $100M on, 3% from $10M on, 0.1% below."""
+    return 0.01 if thousand_usd >= 1e5 else 0.03 if thousand_usd >= 1e4 else 0.001
+
+
+def search(model: Model, target: Target) -> Found | None:
+    """Return the best plan found in the time given, or None when no plan exists."""
+    began = time.monotonic()
+    say = target.progress or (lambda _: None)
+
+    def left() -> float:
+        return max(1.0, target.seconds - (time.monotonic() - began))
+
+    say("solving the relaxation")
+    relaxation = solve_linear(model.sparse, Effort(seconds=left(), threads=target.threads))
+    if relaxation.status is Status.INFEASIBLE:
+        return None
+    gap = gap_for(relaxation.objective) if target.gap is None else target.gap
+    say(f"relaxation: no plan costs less than ${relaxation.objective * 1000:,.0f}")
+    found = Found((), math.inf, relaxation.bound, relaxation, 0.0)
+    infeasible = False
+    for name, part, share in _stages(model, relaxation):
+        if found.point and found.gap <= gap:
+            break
+        say(f"whole units: {name}")
+        effort = Effort(seconds=left() * share, gap=_inner_gap(gap), threads=target.threads)
+        solution = solve_whole(part, effort, found.point)
+        whole = part is model.sparse
+        infeasible = whole and solution.status is Status.INFEASIBLE
+        found = _better(found, solution, whole)
+        if found.point:
+            say(f"a plan for ${found.objective * 1000:,.0f}, at most {found.gap:.2%} above the best")
+    if infeasible:
+        return None
+    return replace(found, seconds=time.monotonic() - began)
+
+
+def _inner_gap(gap: float) -> float:
+    """Ask a little more of the search than of the plan: its gap is against its own, higher bound."""
+    return gap * 0.8
+
+
+def _better(found: Found, solution: Solution, whole: bool) -> Found:
+    bound = (
+        max(found.bound, solution.bound)
+        if whole and solution.status is not Status.INFEASIBLE
+        else found.bound
+    )
+    if solution.point and solution.objective < found.objective:
+        return replace(found, point=solution.point, objective=solution.objective, bound=bound)
+    return replace(found, bound=bound)
+
+
+def _stages(model: Model, relaxation: Solution) -> list[tuple[str, Sparse, float]]:
+    """Return the searches to make, each with its name, its model and its part of the time left."""
+    if sum(model.sparse.integer) <= WHOLE_AT_ONCE:
+        return [("every offer", model.sparse, 1.0)]
+    return [
+        ("the offers the relaxation uses", _near(model, relaxation, 1), 0.6),
+        ("a wider choice around them", _near(model, relaxation, 2), 0.6),
+        ("every offer", model.sparse, 1.0),
+    ]
+
+
+def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
+    """Return the model with each start kept near its relaxed value; reach 2 frees monthly offers."""
+    lower = list(model.sparse.column_lower)
+    upper = list(model.sparse.column_upper)
+    monthly = {model.variables.active[key] for key in model.variables.active} & set(
+        model.variables.start.values()
+    )
+    used = {r for (r, month), c in model.variables.start.items() if relaxation.point[c] > _TINY}
+    for (r, _), column in model.variables.start.items():
+        value = relaxation.point[column]
+        idle = value <= _TINY
+        if idle and (reach == 1 or (r not in used and column not in monthly)):
+            upper[column] = 0.0
+        elif reach == 1:
+            lower[column] = max(lower[column], math.floor(value + _TINY))
+            upper[column] = min(upper[column], math.ceil(value - _TINY) + 1.0)
+    return replace(model.sparse, column_lower=lower, column_upper=upper)

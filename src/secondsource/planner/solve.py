@@ -1,0 +1,117 @@
+"""The one place that talks to the solver, HiGHS: a sparse model in, a point with its prices out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import highspy
+import numpy
+
+from secondsource.core.errors import SecondsourceError
+from secondsource.planner.sparse import Sparse
+
+INTERIOR_FROM_ROWS = 4000  # below it simplex is faster; measured by `secondsource bench plan`
+
+
+class Status(StrEnum):
+    """How a solve ended."""
+
+    OPTIMAL = "optimal"  # to the gap asked for
+    STOPPED = "stopped"  # out of time; the point, if any, and the bound hold
+    INFEASIBLE = "infeasible"
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A point and its proof, in the model's own units; `point` is empty when there is none.
+
+    `prices` (row duals) are there after a linear solve only.
+    """
+
+    status: Status
+    objective: float
+    bound: float
+    point: Sequence[float]
+    prices: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to try and how near is near enough."""
+
+    seconds: float = 30.0
+    gap: float = 1e-4
+    threads: int = 2
+    progress: Callable[[str], None] | None = None
+
+
+def solve_linear(model: Sparse, effort: Effort) -> Solution:
+    """Solve with every variable continuous, to optimality, with row prices."""
+    highs = _load(model, relaxed=True, effort=effort)
+    if len(model.tags) >= INTERIOR_FROM_ROWS:
+        _set(highs, "solver", "ipx")
+        _set(highs, "run_crossover", "on")
+    highs.run()
+    return _read(highs, relaxed=True)
+
+
+def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> Solution:
+    """Solve with whole variables whole, to `effort.gap`, starting from `hint` when there is one."""
+    highs = _load(model, relaxed=False, effort=effort)
+    _set(highs, "mip_rel_gap", effort.gap)
+    if len(hint):
+        known = highspy.HighsSolution()
+        known.col_value = list(hint)
+        highs.setSolution(known)
+    highs.run()
+    return _read(highs, relaxed=False)
+
+
+def _load(model: Sparse, relaxed: bool, effort: Effort) -> highspy.Highs:
+    highs = highspy.Highs()  # type: ignore[no-untyped-call]
+    _set(highs, "output_flag", False)
+    _set(highs, "threads", effort.threads)
+    _set(highs, "time_limit", effort.seconds)
+    lp = highspy.HighsLp()
+    lp.num_col_ = len(model.cost)
+    lp.num_row_ = len(model.tags)
+    lp.col_cost_ = numpy.asarray(model.cost, dtype=numpy.double)
+    lp.col_lower_ = numpy.asarray(model.column_lower, dtype=numpy.double)
+    lp.col_upper_ = numpy.asarray(model.column_upper, dtype=numpy.double)
+    lp.row_lower_ = numpy.asarray(model.row_lower, dtype=numpy.double)
+    lp.row_upper_ = numpy.asarray(model.row_upper, dtype=numpy.double)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = numpy.asarray(model.starts, dtype=numpy.int32)
+    lp.a_matrix_.index_ = numpy.asarray(model.indices, dtype=numpy.int32)
+    lp.a_matrix_.value_ = numpy.asarray(model.values, dtype=numpy.double)
+    if not relaxed:
+        whole, free = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
+        lp.integrality_ = [whole if integer else free for integer in model.integer]
+    if highs.passModel(lp) == highspy.HighsStatus.kError:
+        raise SecondsourceError(
+            "the solver refused the model; this is a fault of the planner, not of the SPEC"
+        )
+    return highs
+
+
+def _set(highs: highspy.Highs, option: str, value: bool | float | str) -> None:
+    if highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
+        raise SecondsourceError(f"the solver has no option {option} = {value!r}; install the [plan] extra")
+
+
+def _read(highs: highspy.Highs, relaxed: bool) -> Solution:
+    status = highs.getModelStatus()
+    info = highs.getInfo()
+    infeasible = {highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible}
+    if status in infeasible:
+        return Solution(Status.INFEASIBLE, 0.0, 0.0, (), ())
+    found = info.primal_solution_status == highspy.kSolutionStatusFeasible
+    solution = highs.getSolution()
+    optimal = status == highspy.HighsModelStatus.kOptimal
+    return Solution(
+        status=Status.OPTIMAL if optimal else Status.STOPPED,
+        objective=info.objective_function_value,
+        bound=info.objective_function_value if relaxed else info.mip_dual_bound,
+        point=list(solution.col_value) if found else (),
+        prices=list(solution.row_dual) if relaxed and found else (),
+    )
