@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import key
+from secondsource.cli import catalog, key
 from secondsource.core.errors import SecondsourceError
 
 
@@ -16,6 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"secondsource {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    catalog.add(verbs)
     key.add(verbs)
     return parser
 

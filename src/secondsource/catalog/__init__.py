@@ -1,0 +1,1 @@
+"""What can be rented: chips and offers as dated, sourced facts."""
