@@ -6,6 +6,7 @@ Money is in nano-dollars, integer and exact; rates are requests/s (images/s) at 
 from collections import defaultdict
 from fractions import Fraction
 
+from secondsource.planner.constraints import NANO_PER_THOUSAND_USD
 from secondsource.planner.model import Model
 from secondsource.planner.problem import Problem, Record, Rental, owed_months, rent_nano_usd
 from secondsource.planner.search import Found
@@ -53,14 +54,15 @@ class Costs(Record, frozen=True, kw_only=True):
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """A whole plan with the proof of how good it is. `total` is what was minimised."""
+    """A whole plan with the proof of how good it is."""
 
     months: tuple[str, ...]
     starts: tuple[Start, ...]
     routes: tuple[Route, ...]
     unserved: tuple[Unserved, ...]
     costs: Costs
-    bound_nano_usd: int  # no plan that keeps the SPEC costs less
+    objective_nano_usd: int  # what was minimised: `total`, or the cost over futures with its risk
+    bound_nano_usd: int  # no plan that keeps the SPEC has a lower objective
     gap: float
 
     @property
@@ -81,8 +83,11 @@ def units_in_service(problem: Problem, starts: tuple[Start, ...]) -> dict[str, l
     return service
 
 
-def read_plan(problem: Problem, model: Model, found: Found) -> Plan:
-    """Return the plan that a point of the model stands for, its costs counted anew in whole nano-dollars."""
+def read_plan(problem: Problem, model: Model, found: Found, over_futures: bool = False) -> Plan:
+    """Return the plan that a point of the model stands for, its costs counted anew in whole nano-dollars.
+
+    `over_futures` says that the model minimised the cost over futures and not the plan's own.
+    """
     starts = tuple(
         Start(offer=problem.rentals[r].key, month=month, units=round(found.point[column]))
         for (r, month), column in sorted(model.variables.start.items(), key=lambda item: item[0][::-1])
@@ -95,15 +100,17 @@ def read_plan(problem: Problem, model: Model, found: Found) -> Plan:
     )
     costs = count_costs(problem, starts, unserved)
     total = costs.rent + costs.counted_after_horizon + costs.shortfall
-    bound = min(total, round(found.bound * 1e12))
+    objective = round(found.objective * NANO_PER_THOUSAND_USD) if over_futures else total
+    bound = min(objective, round(found.bound * NANO_PER_THOUSAND_USD))
     return Plan(
         months=problem.months,
         starts=starts,
         routes=_routes(problem, model, found, starts),
         unserved=unserved,
         costs=costs,
+        objective_nano_usd=objective,
         bound_nano_usd=bound,
-        gap=(total - bound) / total if total else 0.0,
+        gap=(objective - bound) / objective if objective else 0.0,
     )
 
 

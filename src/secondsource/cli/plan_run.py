@@ -1,0 +1,113 @@
+"""What `secondsource plan` does once its arguments are read."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from secondsource.catalog.load import load_catalog
+from secondsource.cli import plan_page, plan_text
+from secondsource.cli.plan_progress import Progress
+from secondsource.core.errors import InputError
+from secondsource.planner import melange
+from secondsource.planner.explain import explain
+from secondsource.planner.fleet_text import fleet_text
+from secondsource.planner.learn import learn
+from secondsource.planner.outlook import look_ahead
+from secondsource.planner.planning import Inputs, Planned, make_plan, plan_problem
+from secondsource.planner.rates import profile_rate
+from secondsource.planner.report import Report, make_report
+from secondsource.planner.search import Target
+from secondsource.planner.spec import Spec
+from secondsource.planner.spec_file import parse_spec, read_text
+from secondsource.planner.what_if import change
+
+MELANGE_SECONDS = 60.0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, print, and write what was asked for; 0 unless an error is raised."""
+    with Progress() as progress:
+        if arguments.from_melange is not None:
+            return _melange(arguments, progress)
+        text = read_text(arguments.spec)
+        report, spec, planned = _plan(arguments, arguments.spec, text, progress)
+        changed = None
+        if arguments.what_if:
+            progress.say(f"planning again with {arguments.what_if}")
+            other = change(text, arguments.what_if)
+            changed, spec, planned = _plan(arguments, arguments.spec, other, progress)
+    _print(arguments, report, changed)
+    if arguments.write_fleet:
+        month = arguments.month or planned.plan.months[0]
+        arguments.write_fleet.write_text(fleet_text(spec, planned, month), "utf-8")
+    if arguments.plot:
+        arguments.plot.write_text(plan_page.page(changed or report, planned.problem), "utf-8")
+    return 0
+
+
+def _plan(
+    arguments: argparse.Namespace, path: Path, text: str, progress: Progress
+) -> tuple[Report, Spec, Planned]:
+    spec = parse_spec(text, str(path), path.parent)
+    if arguments.seconds is not None:
+        spec = msgspec.structs.replace(spec, seconds=arguments.seconds)
+    today = datetime.now(UTC).date()
+    catalog = load_catalog(spec.catalog.directory, today)
+    for workload in spec.workloads:
+        progress.say(f"learning {workload.name} from {workload.trace.name}")
+    learnt = {workload.name: learn(workload) for workload in spec.workloads}
+    inputs = Inputs(catalog=catalog, rate_of=profile_rate, learnt=learnt)
+    planned = make_plan(spec, inputs, progress.say)
+    if arguments.risk is not None and arguments.risk < 0:
+        raise InputError("--risk: expected a weight of 0 or more")
+    planned, outlook = look_ahead(spec, planned, arguments.risk, progress.say)
+    explanation = None
+    if arguments.explain or arguments.plot:
+        explanation = explain(planned.problem, planned.model, planned.found, planned.plan, say=progress.say)
+    stale = {offer.name: offer.age_days(today) for offer in catalog.stale(today)}
+    used = dict.fromkeys(start.offer for start in planned.plan.starts)
+    warnings = tuple(
+        f"the price of {name} is {stale[name]} days old; `secondsource catalog refresh` may have a newer one"
+        for name in used
+        if name in stale
+    )
+    return make_report(spec, planned, explanation, outlook, warnings), spec, planned
+
+
+def _print(arguments: argparse.Namespace, report: Report, changed: Report | None) -> None:
+    if arguments.json:
+        whole = report if changed is None else {"before": report, "after": changed}
+        sys.stdout.write(msgspec.json.Encoder(decimal_format="number").encode(whole).decode() + "\n")
+        return
+    console = Console(soft_wrap=False)
+    if changed is None:
+        plan_text.show_report(console, report)
+        return
+    plan_text.show_report(console, changed)
+    before, after = report.total_usd, changed.total_usd
+    console.print(
+        f"[bold]what if {arguments.what_if}[/bold]: {plan_text.usd(before)} becomes {plan_text.usd(after)}, "
+        f"{'+' if after >= before else '-'}{plan_text.usd(abs(after - before))}"
+    )
+    for name in sorted({*report.usd_by_supplier, *changed.usd_by_supplier}):
+        was, now = report.usd_by_supplier.get(name, 0), changed.usd_by_supplier.get(name, 0)
+        console.print(f"  {name}: {plan_text.usd(was)} becomes {plan_text.usd(now)}")
+
+
+def _melange(arguments: argparse.Namespace, progress: Progress) -> int:
+    case = melange.load_case(arguments.from_melange)
+    problem = melange.case_problem(case)
+    seconds = MELANGE_SECONDS if arguments.seconds is None else arguments.seconds
+    target = Target(gap=0.0, seconds=seconds, progress=progress.say)
+    answer = melange.answer(case, plan_problem(problem, target, {}).plan)
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+        return 0
+    for name, count in answer.units.items():
+        print(f"{name}: {count}")
+    print(f"${answer.usd_per_hour:,.4f} an hour; gap {answer.gap:.2%}")
+    return 0
