@@ -90,7 +90,11 @@ def fleets(draw: st.DrawFn) -> Fleet:
             key_sha256=admin_hash,
         ),
         state_dir=draw(st.text("aé/\"\\'", min_size=1, max_size=9)),
-        timeouts=draw(st.builds(Timeouts, connect=seconds, first_token=seconds, between_tokens=seconds, answer=seconds, total=seconds)),
+        timeouts=draw(
+            st.builds(
+                Timeouts, connect=seconds, first_token=seconds, between_tokens=seconds, answer=seconds, total=seconds
+            )
+        ),
         limits=draw(
             st.builds(Limits, request_body=sizes, request_headers=sizes, response_body=sizes, event=sizes, kept=sizes)
         ),

@@ -68,6 +68,7 @@ def test_every_enforced_key_is_read() -> None:
         [timeouts]
         connect = 1
         first_token = 2.5
+        answer = 2.75
         between_tokens = 3.0
         total = 4.0
         [limits]
@@ -105,6 +106,7 @@ def test_every_enforced_key_is_read() -> None:
     assert fleet.admin == AdminListener(host="::", port=2, key_sha256=HASH)
     timeouts = fleet.timeouts
     assert (timeouts.connect, timeouts.first_token, timeouts.between_tokens, timeouts.total) == (1, 2.5, 3, 4)
+    assert timeouts.answer == 2.75
     limits = fleet.limits
     assert (limits.request_body, limits.request_headers, limits.response_body) == (1024, 1025, 1026)
     assert (limits.event, limits.kept) == (1027, 1028)
@@ -127,6 +129,11 @@ def test_every_enforced_key_is_read() -> None:
         ),
     )
     assert fleet.keys == (Key(sha256="0" * 64, tenant="team@acme", lane="paid"),)
+
+
+def test_patience_with_a_whole_answer_follows_that_with_a_first_token() -> None:
+    assert parse_fleet(SMALL, "f").timeouts.answer == 120.0
+    assert parse_fleet(f"{SMALL}[timeouts]\nfirst_token = 0.5\n", "f").timeouts.answer == 3.0
 
 
 def test_token_prices_are_read_and_cached_tokens_cost_as_input_unless_said() -> None:
