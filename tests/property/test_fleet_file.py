@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from secondsource.core.errors import InputError
@@ -153,6 +153,7 @@ def _pairs(**pairs: object) -> Iterator[str]:
             yield f"{key} = {value:f}"
 
 
+@settings(deadline=None)
 @given(fleets())
 def test_a_fleet_written_as_toml_reads_back_the_same(fleet: Fleet) -> None:
     assert parse_fleet(rendered(fleet), "f") == fleet
@@ -183,11 +184,13 @@ def only_named_faults(text: str) -> None:
     assert all(int(line) <= text.count("\n") + 1 for line in re.findall(r"^f:(\d+)", said, re.MULTILINE))
 
 
+@settings(deadline=None)
 @given(damaged())
 def test_a_damaged_file_is_at_worst_an_input_error_that_names_lines(text: str) -> None:
     only_named_faults(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("a = " + "[" * 3000)
 @example("a = " + "{a=" * 3000)
@@ -196,6 +199,7 @@ def test_any_text_is_at_worst_an_input_error_that_names_lines(text: str) -> None
     only_named_faults(text)
 
 
+@settings(deadline=None)
 @given(fleets(), st.data())
 def test_an_unknown_key_is_found_on_its_own_line(fleet: Fleet, data: st.DataObject) -> None:
     lines = rendered(fleet).split("\n")
