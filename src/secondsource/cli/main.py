@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import key, up
+from secondsource.cli import bill, key, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     key.add(verbs)
     up.add(verbs)
+    bill.add(verbs)
     return parser
 
 

@@ -39,6 +39,7 @@ class AdminServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_WITHIN_S,

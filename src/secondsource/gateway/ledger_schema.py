@@ -142,26 +142,32 @@ def read_attempts(connection: sqlite3.Connection, request_id: str) -> list[Attem
     return [msgspec.convert(dict(zip(ATTEMPT_FIELDS, row, strict=True)), Attempt, strict=False) for row in rows]
 
 
-def read_irregularities(connection: sqlite3.Connection) -> dict[str, int]:
+def read_irregularities(connection: sqlite3.Connection, database: str = "main") -> dict[str, int]:
     """Return how often each thing happened that should not: duplicates, torn, rejected and unmatched records."""
     counts = {"torn_lines": 0, "missing_journal_files": 0, "duplicate_reserved": 0, "duplicate_settled": 0}
-    counts.update(connection.execute("SELECT name, value FROM tally"))
+    counts.update(connection.execute(f"SELECT name, value FROM {database}.tally"))  # noqa: S608
     for table in ("rejected", "unmatched"):
-        (counts[table],) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        (counts[table],) = connection.execute(f"SELECT count(*) FROM {database}.{table}").fetchone()  # noqa: S608
     return counts
 
 
 def create_or_check(connection: sqlite3.Connection, path: Path) -> None:
     """Create the tables in an empty file; refuse a file that is not ours or is of a later version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if not tables and not version and not application:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; "
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+    if version or tables:
+        check_version(connection, path)
         return
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; "
+        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+
+
+def check_version(connection: sqlite3.Connection, path: Path, database: str = "main") -> None:
+    """Raise InputError for a database that is not a ledger of this schema version."""
+    (application,) = connection.execute(f"PRAGMA {database}.application_id").fetchone()
+    (version,) = connection.execute(f"PRAGMA {database}.user_version").fetchone()
     if application != APPLICATION_ID:
         raise InputError(f"{path} is not a secondsource ledger: move it away or give another --state-dir")
     if version != SCHEMA_VERSION:
