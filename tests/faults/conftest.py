@@ -34,9 +34,14 @@ def walls_of(thread: WallThread) -> Iterator[MakeWall]:
         walls.append(wall)
         return wall
 
-    yield make
+    try:
+        yield make
+    finally:
+        for wall in walls:
+            wall.refuse()
     for wall in walls:
-        wall.refuse()
+        if wall.errors:
+            raise ExceptionGroup("a wall failed where it should have answered", wall.errors)
 
 
 @contextmanager
@@ -89,9 +94,10 @@ def pair(make_wall: MakeWall, make_gateway: MakeGateway) -> Pair:
 
 def make_pair(make_wall: MakeWall, make_gateway: MakeGateway, continuation: str = "prefill", **options: Any) -> Pair:
     """Return a preferred replica, a second source and a gateway over both; `options` are both walls'."""
-    first, second = make_wall(**options), make_wall(**options)
+    context_tokens = 4096
+    first, second = (make_wall(context_tokens=context_tokens, **options) for _ in range(2))
     pools = (
-        Pool("first", (first,), continuation=continuation),
-        Pool("second", (second,), continuation=continuation, order=1),
+        Pool("first", (first,), continuation=continuation, context_tokens=context_tokens),
+        Pool("second", (second,), continuation=continuation, context_tokens=context_tokens, order=1),
     )
     return Pair(first, second, make_gateway(*pools))

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from tests.faults import raw_client
 
 # Long enough that a busy machine does not look like a fault, short enough to test with.
-TIMEOUTS = {"connect": 1.0, "first_token": 1.0, "between_tokens": 1.0, "total": 20.0}
+TIMEOUTS = {"connect": 1.0, "first_token": 1.0, "between_tokens": 1.0, "answer": 1.5, "total": 20.0}
 
 
 class Replica(Protocol):

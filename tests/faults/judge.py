@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.faults import language_model as lm
 from tests.faults.raw_client import End, Received
 
@@ -15,12 +17,21 @@ def assert_whole(received: Received, body: dict[str, Any]) -> None:
     assert received.error is None, received.error
     assert received.end is End.WHOLE
     for index in range(body.get("n") or 1):
-        assert received.text(index) == lm.expected_answer(body, index)
+        assert_same(received.text(index), lm.expected_answer(body, index))
         assert len(received.finish_reasons(index)) == 1, received.finish_reasons(index)
         assert received.finish_reasons(index) == [expected_finish_reason(body, index)]
     if body.get("stream"):
         assert_one_stream(received, body)
     assert_marked(received)
+
+
+def assert_same(text: str, expected: str) -> None:
+    """The text is the expected one; a failure shows where they part."""
+    if text != expected:
+        at = next((at for at, pair in enumerate(zip(text, expected, strict=False)) if pair[0] != pair[1]), None)
+        at = min(len(text), len(expected)) if at is None else at
+        near = slice(max(at - 20, 0), at + 40)
+        pytest.fail(f"after {at} characters of {len(expected)}: came {text[near]!r}, expected {expected[near]!r}")
 
 
 def expected_finish_reason(body: dict[str, Any], index: int = 0) -> str:

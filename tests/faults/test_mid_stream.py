@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import language_model as lm
-from tests.faults.conftest import MakeGateway, MakeWall
+from tests.faults.conftest import MakeGateway, MakeWall, make_pair
 from tests.faults.dialects import Dialect
 from tests.faults.fault import BREAKS_STREAM, Fault, Kind
 from tests.faults.harness import Pool
@@ -11,6 +11,7 @@ from tests.faults.judge import (
     STREAM,
     STREAM_USAGE,
     assert_broken_openly,
+    assert_same,
     assert_usage_adds_up,
     assert_whole,
 )
@@ -155,3 +156,78 @@ async def test_a_turn_that_the_client_began_goes_on(make_wall: MakeWall, make_ga
     received = await gateway.ask(body)
     assert answer[:40] + received.text() == answer
     assert received.looks_whole
+
+
+@pytest.mark.parametrize("dialect", [Dialect.VLLM, Dialect.ECHO, Dialect.LLAMACPP])
+async def test_white_space_at_the_seam(make_wall: MakeWall, make_gateway: MakeGateway, dialect: Dialect) -> None:
+    pair = make_pair(make_wall, make_gateway, dialect=dialect, trims=True)
+    body = ask("white space", size=500, wide=True, **STREAM)
+    ids = lm.expected_ids(body)
+    cuts = [cut for cut in range(1, len(ids)) if lm.detokenize(ids[:cut])[-1:].isspace()]
+    assert len(cuts) >= 3
+    for cut in cuts[:8]:
+        await pair.broken(body, Fault(Kind.CUT, after_tokens=cut))
+        await pair.calm()
+
+
+@pytest.mark.parametrize("shared_pair", WAYS, ids=WAY_NAMES, indirect=True)
+async def test_stop_string_at_the_seam(shared_pair: Pair) -> None:
+    await shared_pair.calm()
+    plain = ask("stop string", size=300)
+    answer, ids = lm.expected_answer(plain), lm.expected_ids(plain)
+    for stop in (answer[120:140], answer[130:134]):
+        body = plain | STREAM | {"stop": [stop, "never said"]}
+        made = [lm.detokenize(ids[:cut]).decode() for cut in range(len(ids))]
+        begins = answer.index(stop)
+        for cut in [cut for cut, text in enumerate(made) if len(text) > begins - 30 and stop not in text]:
+            shared_pair.first.plan(Fault(Kind.CUT, after_tokens=cut))
+            received = await shared_pair.gateway.ask(body)
+            assert received.looks_whole
+            assert shared_pair.first.seen[-1].fault.kind is Kind.CUT
+            # Text held back for the stop string ends within a word: what follows that is an answer as good.
+            sent = shared_pair.first.seen[-1].text_sent
+            good = {lm.expected_answer(body), lm.continued(body, sent), lm.continued(body, sent.rstrip())}
+            assert received.text() in good
+            await shared_pair.calm()
+
+
+@pytest.mark.parametrize("shared_pair", [WAYS[0], WAYS[3]], ids=[WAY_NAMES[0], WAY_NAMES[3]], indirect=True)
+async def test_legacy_completion_without_a_limit_keeps_the_engines_own(shared_pair: Pair) -> None:
+    await shared_pair.calm()
+    body = ask_raw("no limit", size=300, **STREAM) | {"max_tokens": None}
+    vllm = shared_pair.first.dialect is Dialect.VLLM
+    undisturbed = (await shared_pair.gateway.ask(body)).text()
+    assert len(undisturbed) < 150 if vllm else undisturbed == lm.expected_answer(body)
+    for cut in (5, 15) if vllm else (5, 15, 16, 25):
+        shared_pair.first.plan(Fault(Kind.CUT, after_tokens=cut))
+        received = await shared_pair.gateway.ask(body)
+        assert received.looks_whole
+        assert_same(received.text(), undisturbed)
+        await shared_pair.calm()
+
+
+async def test_conversation_with_earlier_turns_goes_on(pair: Pair) -> None:
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "first question bytes=50"},
+        {"role": "assistant", "content": "first answer"},
+        {"role": "user", "content": [{"type": "text", "text": "second question bytes=200 words=wide"}]},
+    ]
+    body = {"model": "chat", "messages": messages, **STREAM}
+    await pair.broken(body, Fault(Kind.CUT, after_tokens=9))
+
+
+async def test_log_probabilities_asked_for_go_on(pair: Pair) -> None:
+    body = ask("log-probabilities", wide=True, logprobs=True, **STREAM)
+    received = await pair.broken(body, Fault(Kind.CUT, after_tokens=9))
+    entries = [entry for choice in received.choices() for entry in (choice.get("logprobs") or {}).get("content", [])]
+    assert "".join(entry["token"] for entry in entries) == lm.expected_answer(body)
+
+
+async def test_way_of_legacy_completions_is_not_taken_for_that_of_chats(
+    make_wall: MakeWall, make_gateway: MakeGateway
+) -> None:
+    pair = make_pair(make_wall, make_gateway, dialect=Dialect.ECHO)
+    for body in (ask_raw("legacy", size=300, **STREAM), ask("chat", size=300, **STREAM)):
+        await pair.broken(body, Fault(Kind.CUT, after_tokens=15))
+        await pair.calm()

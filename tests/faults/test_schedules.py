@@ -31,7 +31,7 @@ SUITE_STREAMS = 120
 AT_ONCE = 12
 # Each of these costs a whole time-out, so a schedule has few of them.
 SLOW = frozenset({Kind.SILENCE, Kind.STALL, Kind.PINGS, Kind.HEAD_DRIP, Kind.NO_DONE_SILENT, Kind.ENDLESS_LINE})
-TIMEOUTS = {"connect": 0.5, "first_token": 0.6, "between_tokens": 0.6, "total": 20.0}
+TIMEOUTS = {"connect": 0.5, "first_token": 0.6, "between_tokens": 0.6, "answer": 1.0, "total": 20.0}
 WAYS = (
     (Dialect.VLLM, "prefill"),
     (Dialect.ECHO, "prefill"),
@@ -115,7 +115,7 @@ class Auditor:
             else:
                 assert_broken_openly(received, body)
                 self.verdicts[f"open error {received.status}"] += 1
-        except (AssertionError, KeyError, ValueError) as error:
+        except (AssertionError, KeyError, ValueError, pytest.fail.Exception) as error:
             self.findings.append(f"{body}: {type(error).__name__} {error}\n  got {received}")
 
     def report(self, walls: list[Wall]) -> str:
