@@ -2,6 +2,10 @@
 
 import pytest
 
+pytest.register_assert_rewrite(
+    "tests.faults.harness", "tests.faults.judge", "tests.faults.pair", "tests.faults.raw_client"
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the seed and the size of random schedules of faults."""

@@ -18,6 +18,8 @@ class Dialect(StrEnum):
     IGNORES = "ignores"  # closes the assistant's turn and begins another; 400 on arguments it does not know
 
 
+VLLMS = frozenset({Dialect.VLLM, Dialect.VLLM_TOKENS})
+DEFAULT_COMPLETION_TOKENS = 16  # of a legacy completion without max_tokens; llama.cpp has no such limit
 HOSTED_UNKNOWN = ("continue_final_message", "add_generation_prompt", "return_token_ids", "return_tokens")
 
 
@@ -41,6 +43,7 @@ class Work:
     prompt_ids: tuple[int, ...] = ()
     tool_call: bool = False
     cut_by_limit: tuple[bool, ...] = ()
+    text_limits: tuple[int | None, ...] = ()  # per choice: where a stop string ends the text
 
     @property
     def tokens_in(self) -> int:
@@ -48,7 +51,9 @@ class Work:
         return len(self.prompt_ids)
 
 
-def understand(path: str, body: dict[str, Any], dialect: Dialect, quirk: lm.Quirk | None) -> Work | Refusal:
+def understand(
+    path: str, body: dict[str, Any], dialect: Dialect, quirk: lm.Quirk | None, *, trims: bool = False
+) -> Work | Refusal:
     """Return what to make for a request to `path`, or why it is refused."""
     if body.get("stream_options") is not None and not body.get("stream"):
         return Refusal("The 'stream_options' parameter is only allowed when 'stream' is enabled.")
@@ -58,11 +63,33 @@ def understand(path: str, body: dict[str, Any], dialect: Dialect, quirk: lm.Quir
         opened = _open_conversation(body, dialect)
         if isinstance(opened, Refusal):
             return opened
-        text, repeat = opened
-        return _make(text.encode(), repeat, body, quirk)
-    prompt = body.get("prompt", "")
-    given = prompt_bytes(prompt, dialect)
-    return given if isinstance(given, Refusal) else _make(given, "", body, quirk)
+        text = opened[0].rstrip() if trims else opened[0]
+        return _make(text.encode(), opened[1], body, quirk)
+    given = prompt_bytes(body.get("prompt", ""), dialect)
+    if isinstance(given, Refusal):
+        return given
+    if dialect not in {Dialect.LLAMACPP, Dialect.ECHO} and body.get("max_tokens") is None:
+        body = body | {"max_tokens": DEFAULT_COMPLETION_TOKENS}
+    return _make(given, "", body, quirk)
+
+
+def fits(work: Work, body: dict[str, Any], dialect: Dialect, context_tokens: int) -> Refusal | None:
+    """Return why a request does not fit the context: vLLM counts what it is asked to make as well."""
+    wanted = body.get("max_completion_tokens") or body.get("max_tokens") or 1
+    asked = work.tokens_in + (wanted if dialect in VLLMS else 1)
+    if asked <= context_tokens:
+        return None
+    message = f"This model's maximum context length is {context_tokens} tokens. However, you requested {asked} tokens."
+    return Refusal(message, "BadRequestError", "400")
+
+
+def held_text(text: str, body: dict[str, Any], dialect: Dialect) -> int:
+    """Return how many characters at the end of `text` this engine holds back in case they begin a stop string."""
+    stops = lm.stops(body)
+    if dialect in VLLMS:
+        return max((len(stop) for stop in stops), default=1) - 1
+    parts = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
+    return max(parts, default=0)
 
 
 def _open_conversation(body: dict[str, Any], dialect: Dialect) -> tuple[str, str] | Refusal:
@@ -76,7 +103,7 @@ def _open_conversation(body: dict[str, Any], dialect: Dialect) -> tuple[str, str
         return lm.apply_template(messages, mode=mode), ""
     if dialect is Dialect.REFUSES:
         return Refusal("Cannot put an assistant message last: prefilling is not supported by this model.")
-    if dialect in {Dialect.VLLM, Dialect.VLLM_TOKENS}:
+    if dialect in VLLMS:
         return lm.apply_template(messages, mode=mode, leave_open=continues), ""
     if dialect is Dialect.IGNORES:
         return lm.apply_template(messages, mode=mode), ""
@@ -102,11 +129,14 @@ def _make(text: bytes, repeat: str, body: dict[str, Any], quirk: lm.Quirk | None
     """Return the work for a whole templated prompt: the ids of each choice, `max_tokens` and `stop` applied."""
     prompt, given = split(text)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    choices, cut = [], []
+    choices, cut, ends = [], [], []
     for choice in range(body.get("n") or 1):
-        ids = lm.generate(lm.for_choice(prompt, choice), given, quirk)
-        choices.append(ids if limit is None else ids[:limit])
-        cut.append(limit is not None and len(ids) > limit)
+        whole = lm.generate(lm.for_choice(prompt, choice), given, quirk)
+        ids = whole if limit is None else whole[:limit]
+        ids, end = _stopped(ids, body)
+        choices.append(ids)
+        ends.append(end)
+        cut.append(end is None and len(ids) < len(whole))
     return Work(
         prompt=prompt,
         given=given,
@@ -115,7 +145,20 @@ def _make(text: bytes, repeat: str, body: dict[str, Any], quirk: lm.Quirk | None
         prompt_ids=tuple(lm.tokenize(text)),
         tool_call=lm.TOOL_MODE in prompt,
         cut_by_limit=tuple(cut),
+        text_limits=tuple(ends),
     )
+
+
+def _stopped(ids: tuple[int, ...], body: dict[str, Any]) -> tuple[tuple[int, ...], int | None]:
+    """Return the ids up to the one that completes a stop string, and where the text ends before it.
+
+    As engines do, only what is made now is looked at, not the turn so far.
+    """
+    for count in range(1, len(ids) + 1) if lm.stops(body) else ():
+        end = lm.stop_at(lm.detokenize(ids[:count]).decode(errors="replace"), body)
+        if end is not None:
+            return ids[:count], end
+    return ids, None
 
 
 def split(text: bytes) -> tuple[str, bytes]:

@@ -80,7 +80,7 @@ HEALTHY = Fault(Kind.NONE)
 BEFORE_ANSWER = (
     *(Kind.RESET, Kind.CLOSE, Kind.SILENCE, Kind.TLS_GARBAGE, Kind.RESET_IN_HEAD, Kind.THROTTLED),
     *(Kind.SERVER_ERROR, Kind.BAD_GATEWAY, Kind.UNAVAILABLE, Kind.ERROR_200, Kind.WRONG_CONTENT_TYPE),
-    *(Kind.TRUNCATED_GZIP, Kind.UNASKED_GZIP, Kind.HEAD_DRIP),
+    *(Kind.TRUNCATED_GZIP, Kind.HEAD_DRIP),
 )
 # A stream that breaks: an answer is lost unless somebody else goes on with it.
 BREAKS_STREAM = (

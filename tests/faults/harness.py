@@ -12,13 +12,24 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.faults import raw_client
-from tests.faults.wall import Wall
 
 # Long enough that a busy machine does not look like a fault, short enough to test with.
-TIMEOUTS = {"connect": 1.0, "first_token": 1.0, "between_tokens": 1.0, "total": 20.0}
+TIMEOUTS = {"connect": 1.0, "first_token": 1.0, "between_tokens": 1.0, "answer": 1.5, "total": 20.0}
+
+
+class Replica(Protocol):
+    """Anything that can be a replica in a fleet file; mostly a wall."""
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+
+    @property
+    def model(self) -> str:
+        """What it calls its model."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Pool:
     """One pool of a generated fleet file."""
 
     name: str
-    walls: tuple[Wall, ...]
+    walls: tuple[Replica, ...]
     supplier: str = ""  # default: the pool's name
     continuation: str = "prefill"
     order: int = 0

@@ -16,8 +16,10 @@ PLAIN = (
     *(" on", " without", " a", " seam", " ten", " twenty", " thirty", " never", " cut", "ing", "ed", "s", "."),
     *(",", " token", " by", " it", " was", " made", " here", " there"),
 )
+# No word ends in white space unless it is nothing else: so are most vocabularies, and so a text whose white space
+# at the end was trimmed, as many chat templates do, is continued by that white space.
 WIDE = (
-    *("é", " 中", "文", "\n", "\n\n", '"', "\\", " data: ", "[DONE]", "\u2028", "e\u0301", "{", "}", "\t"),
+    *("é", " 中", "文", "\n", "\n\n", '"', "\\", " data:", "[DONE]", "\u2028", "e\u0301", "{", "}", "\t"),
     *(" ñandú", " Größe", "\r\n", " \u00a0", "👩\u200d💻"),
 )
 # Characters that arrive in pieces, as byte-level vocabularies make them.
@@ -177,8 +179,27 @@ def for_choice(prompt: str, choice: int) -> str:
 
 def expected_answer(body: dict[str, Any], choice: int = 0) -> str:
     """Return the text (or, for a tool call, the arguments) of the undisturbed answer to a request."""
-    text = detokenize(expected_ids(body, choice))
-    return text[: len(text) - len(unfinished(text))].decode()
+    made = detokenize(expected_ids(body, choice))
+    text = made[: len(made) - len(unfinished(made))].decode()
+    return text[: stop_at(text, body)]
+
+
+def continued(body: dict[str, Any], sent: str) -> str:
+    """Return the whole answer to a chat of which `sent` was said, and the model goes on from that text."""
+    prompt, _ = split_prompt(apply_template(body["messages"], mode=mode_of(body)))
+    rest = detokenize(generate(prompt, sent.encode())).decode()
+    return sent + rest[: stop_at(rest, body)]
+
+
+def stops(body: dict[str, Any]) -> list[str]:
+    """Return a request's stop strings."""
+    stop = body.get("stop") or []
+    return [stop] if isinstance(stop, str) else list(stop)
+
+
+def stop_at(text: str, body: dict[str, Any]) -> int | None:
+    """Return where the first of a request's stop strings begins in a text, or None."""
+    return min((text.index(stop) for stop in stops(body) if stop in text), default=None)
 
 
 def ask(name: str, *, size: int = 200, wide: bool = False, **extra: Any) -> dict[str, Any]:
@@ -189,6 +210,9 @@ def ask(name: str, *, size: int = 200, wide: bool = False, **extra: Any) -> dict
 
 
 def ask_raw(name: str, *, size: int = 200, wide: bool = False, **extra: Any) -> dict[str, Any]:
-    """Return a legacy completion request whose answer is `size` bytes or a few more."""
+    """Return a legacy completion request whose answer is `size` bytes or a few more.
+
+    It sets `max_tokens`, since engines differ in what they take for it when it is left out.
+    """
     words = " words=wide" if wide else ""
-    return {"model": "chat", "prompt": f"{name} bytes={size}{words} {RAW_MARK}", **extra}
+    return {"model": "chat", "prompt": f"{name} bytes={size}{words} {RAW_MARK}", "max_tokens": 400, **extra}

@@ -85,7 +85,8 @@ class Received:
     def finish_reasons(self, index: int = 0) -> list[str]:
         """Every finish_reason that came for a choice: a whole answer has one."""
         choices = self.choices(index) if self.events else self.json["choices"]
-        return [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+        mine = [choice for choice in choices if choice["index"] == index]
+        return [choice["finish_reason"] for choice in mine if choice.get("finish_reason")]
 
     @property
     def usage(self) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults import language_model as lm
-from tests.faults.dialects import Dialect, Work
+from tests.faults.dialects import Dialect, Work, held_text
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Answer:
     def chat(self) -> bool:
         """Whether this is a chat completion and not a legacy one."""
         return "messages" in self.body
+
+    @property
+    def gives_ids(self) -> bool:
+        """Whether this engine gives the ids of its tokens, as it was asked to."""
+        return bool(self.body.get("return_token_ids")) and self.dialect is Dialect.VLLM_TOKENS
 
     @property
     def finish_reasons(self) -> list[str]:
@@ -68,28 +73,36 @@ def event(data: dict[str, Any]) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-def steps(ids: tuple[int, ...], held: bytes = b"", *, each: bool = False) -> Iterator[tuple[list[int], str]]:
-    """Yield the tokens and the text of each step; a character in pieces comes whole, with its last token.
+def steps(answer: Answer, index: int) -> Iterator[tuple[list[int], str]]:
+    """Yield the tokens and the text of each step of a choice, as far as the engine's detokenizer lets them out.
 
-    With `each`, the tokens before it come too, with no text (as vLLM does it). `held` is the beginning of a
-    character that the prompt ends with, where an engine's detokenizer remembers it; an engine that does not
-    says U+FFFD for the rest.
+    A character in pieces comes whole, with its last token. Where vLLM gives token ids, the tokens before it come
+    too, with no text; and where it has stop strings to look for, text comes later than its tokens. When the prompt
+    ends within a character, vLLM says the whole prompt again (its issue 48853), and others say U+FFFD.
     """
+    ids, work = answer.work.ids[index], answer.work
+    each = answer.gives_ids
+    limit = work.text_limits[index]
+    held, said, text = b"", 0, ""
+    if answer.gives_ids and lm.unfinished(work.given):
+        held = work.prompt.encode() + work.given
     tokens: list[int] = []
-    for number in ids:
+    for position, number in enumerate(ids, start=1):
         held += lm.VOCABULARY[number]
         tokens.append(number)
         if not lm.unfinished(held):
-            yield tokens, held.decode(errors="replace")
-            held, tokens = b"", []
-        elif each:
-            yield tokens, ""
-            tokens = []
+            text, held = text + held.decode(errors="replace"), b""
+        hold = 0 if position == len(ids) else held_text(text, answer.body, answer.dialect)
+        upto = max(len(text) - hold, said)
+        upto = upto if limit is None else min(upto, limit)
+        if upto > said or each:
+            yield tokens, text[said:upto]
+            said, tokens = max(said, upto), []
 
 
 def _logprobs(answer: Answer, ids: list[int], text: str) -> dict[str, Any] | None:
     """Return the log-probabilities of a step where asked for; llama.cpp adds the (last) token's id."""
-    if not answer.body.get("logprobs") or not answer.chat:
+    if not answer.body.get("logprobs") or not answer.chat or not ids:
         return None
     entry = {"token": text, "logprob": -0.1, "bytes": list(text.encode()), "top_logprobs": []}
     if answer.dialect is Dialect.LLAMACPP:
@@ -107,7 +120,7 @@ def _choice(answer: Answer, index: int, ids: list[int], text: str) -> dict[str, 
         choice |= {"delta": {"tool_calls": [call]}, "logprobs": None}
     else:
         choice |= {"delta": {"content": text}, "logprobs": _logprobs(answer, ids, text)}
-    if answer.body.get("return_token_ids") and answer.dialect is Dialect.VLLM_TOKENS:
+    if answer.gives_ids:
         choice["token_ids"] = ids
     return choice
 
@@ -127,15 +140,13 @@ def stream(answer: Answer) -> Iterator[Piece]:
     frame = answer.frame(streamed=True)
     wants_usage = bool((answer.body.get("stream_options") or {}).get("include_usage"))
     extra: dict[str, Any] = {"usage": None} if wants_usage else {}
-    tokens_asked = answer.body.get("return_token_ids") and answer.dialect is Dialect.VLLM_TOKENS
     if answer.chat:
-        head = {"prompt_token_ids": list(answer.work.prompt_ids)} if tokens_asked else {}
+        head = {"prompt_token_ids": list(answer.work.prompt_ids)} if answer.gives_ids else {}
         for index in range(len(answer.work.ids)):
             yield Piece(event(frame | head | {"choices": [_opening(answer, index)]} | extra))
     if answer.work.repeat:
         yield Piece(event(frame | {"choices": [_choice(answer, 0, [], answer.work.repeat)]} | extra))
-    held = lm.unfinished(answer.work.given) if answer.dialect is Dialect.VLLM_TOKENS else b""
-    made = [list(steps(ids, held, each=bool(tokens_asked))) for ids in answer.work.ids]
+    made = [list(steps(answer, index)) for index in range(len(answer.work.ids))]
     for index, (ids, text) in _interleaved(made):
         choice = _choice(answer, index, ids, text)
         yield Piece(event(frame | {"choices": [choice]} | extra), tokens=len(ids), text=text)
@@ -162,7 +173,8 @@ def whole(answer: Answer) -> bytes:
     choices = []
     for index, (ids, reason) in enumerate(zip(answer.work.ids, answer.finish_reasons, strict=True)):
         made = lm.detokenize(ids)
-        text = answer.work.repeat + made[: len(made) - len(lm.unfinished(made))].decode(errors="replace")
+        text = made[: len(made) - len(lm.unfinished(made))].decode(errors="replace")
+        text = answer.work.repeat + text[: answer.work.text_limits[index]]
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if not answer.chat:
             choice["text"] = text

@@ -90,7 +90,7 @@ async def test_llamacpp_continues_exactly_by_token_ids(make_wall: MakeWall) -> N
     wall = make_wall(dialect=Dialect.LLAMACPP)
     body = ask("ids", wide=True)
     streamed = await post(wall.url, body | STREAM | {"logprobs": True})
-    entries = [entry for choice in streamed.choices() for entry in (choice["logprobs"] or {}).get("content", [])]
+    entries = [entry for choice in streamed.choices() for entry in (choice.get("logprobs") or {}).get("content", [])]
     template = (await post(wall.url, {"messages": body["messages"]}, path="/apply-template")).json["prompt"]
     mixed: list[str | int] = [template]
     for entry in entries[:9]:
@@ -108,10 +108,38 @@ async def test_vllm_gives_and_takes_token_ids(make_wall: MakeWall) -> None:
     prompt_ids = streamed.chunks[0]["prompt_token_ids"]
     ids = [number for choice in streamed.choices() for number in choice.get("token_ids", [])]
     assert lm.detokenize(ids).decode() == streamed.text() == expected_answer(body)
-    for cut in range(1, len(ids), 7):
-        rest = await post(wall.url, {"model": "x", "prompt": prompt_ids + ids[:cut]} | STREAM)
+    for cut in range(1, len(ids), 3):
         before = lm.detokenize(ids[:cut])
-        assert before[: len(before) - len(lm.unfinished(before))].decode() + rest.text() == expected_answer(body)
+        again = {"model": "x", "prompt": prompt_ids + ids[:cut], "max_tokens": 400, "return_token_ids": True}
+        rest = await post(wall.url, again | STREAM)
+        if lm.unfinished(before):
+            assert rest.text().startswith("<|user|>"), "vLLM's issue 48853: the prompt is said again"
+        else:
+            assert before.decode() + rest.text() == expected_answer(body)
+
+
+@pytest.mark.parametrize("dialect", [Dialect.VLLM_TOKENS, Dialect.LLAMACPP])
+async def test_stop_string_ends_the_text_before_it(make_wall: MakeWall, dialect: Dialect) -> None:
+    wall = make_wall(dialect=dialect)
+    whole = expected_answer(ask("stops"))
+    body = ask("stops", stop=[whole[60:66], "never said"])
+    received = await post(wall.url, body | STREAM | {"return_token_ids": dialect is Dialect.VLLM_TOKENS})
+    assert received.text() == expected_answer(body) == whole[: whole.index(whole[60:66])]
+    assert received.finish_reasons() == ["stop"]
+    assert received.looks_whole
+
+
+async def test_legacy_default_limit_is_the_engines_own(make_wall: MakeWall) -> None:
+    body = ask_raw("default") | {"max_tokens": None}
+    vllm, llamacpp = make_wall(dialect=Dialect.VLLM), make_wall(dialect=Dialect.LLAMACPP)
+    assert (await post(vllm.url, body)).json["usage"]["completion_tokens"] == 16
+    assert (await post(llamacpp.url, body)).text() == expected_answer(body)
+
+
+async def test_vllm_refuses_more_tokens_than_fit(make_wall: MakeWall) -> None:
+    wall = make_wall(context_tokens=300)
+    assert (await post(wall.url, ask("fits", max_tokens=300))).status == 400
+    assert (await post(wall.url, ask("fits", max_tokens=200))).status == 200
 
 
 @pytest.mark.parametrize("kind", BREAKS_STREAM)

@@ -14,7 +14,7 @@ from tests.faults import connection as wire
 from tests.faults import language_model as lm
 from tests.faults import misbehave
 from tests.faults.connection import Connection, PeerGoneError
-from tests.faults.dialects import Dialect, Refusal, prompt_bytes, understand
+from tests.faults.dialects import Dialect, Refusal, fits, prompt_bytes, understand
 from tests.faults.fault import HEALTHY, Fault
 from tests.faults.misbehave import Seen
 from tests.faults.rendering import Answer
@@ -62,12 +62,14 @@ class Wall:
     model: str = "wall-model"
     context_tokens: int = 32768
     quirk: lm.Quirk | None = None
+    trims: bool = False  # its template trims white space at the end of the turn so far
     pace: float = 0.0  # seconds between tokens
     otherwise: Fault = HEALTHY
     decide: Callable[[Seen], Fault] | None = None
     script: deque[Fault] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)  # requests for work, in order of arrival
     probes: list[str] = field(default_factory=list)  # paths of everything else that was asked
+    errors: list[Exception] = field(default_factory=list)  # the wall's own mistakes
     connections: int = 0
     port: int = 0
     _open: set[Connection] = field(default_factory=set)
@@ -112,6 +114,9 @@ class Wall:
                 await self._answer(connection, *request)
         except PeerGoneError:
             pass
+        except Exception as error:  # noqa: BLE001 -- a fault of the wall's own: the fixture raises it in its test
+            self.errors.append(error)
+            connection.reset()
         finally:
             self._open.discard(connection)
             if not connection.closed:
@@ -156,7 +161,9 @@ class Wall:
             seen.status = 200
             await connection.write(wire.plain(200, self._other_work(seen)))
             return
-        work = understand(seen.path, seen.body, self.dialect, self.quirk)
+        work = understand(seen.path, seen.body, self.dialect, self.quirk, trims=self.trims)
+        if not isinstance(work, Refusal):
+            work = fits(work, seen.body, self.dialect, self.context_tokens) or work
         if isinstance(work, Refusal):
             seen.status = 400
             await connection.write(wire.plain(400, wire.error_body(work.message, work.kind, work.code)))
@@ -208,7 +215,9 @@ class Wall:
             leave_open = body["messages"][-1]["role"] == "assistant"
             return {"prompt": lm.apply_template(body["messages"], mode=lm.mode_of(body), leave_open=leave_open)}
         if path == "/tokenize":
-            return {"tokens": lm.tokenize(body["content"].encode())}
+            content = body["content"] if isinstance(body["content"], list) else [body["content"]]
+            ids = [[part] if isinstance(part, int) else lm.tokenize(part.encode()) for part in content]
+            return {"tokens": [number for part in ids for number in part]}
         if path == "/detokenize":
             text = prompt_bytes(body["tokens"], self.dialect)
             return {"content": text.decode(errors="replace") if isinstance(text, bytes) else ""}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import catalog, key
+from secondsource.cli import bill, catalog, key, plan, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -18,6 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     catalog.add(verbs)
     key.add(verbs)
+    up.add(verbs)
+    bill.add(verbs)
+    plan.add(verbs)
     return parser
 
 

@@ -72,8 +72,9 @@ def _url_fault(parts: SplitResult) -> str:
         return "without a host that can be asked"
     if parts.query or parts.fragment:
         return "with a query or a fragment; give the base URL alone"
-    if _kept_path(parts.path).endswith("/v1") or not _PATH.fullmatch(_kept_path(parts.path)):
-        return "whose path cannot be a base; leave out /v1 and what follows it"
+    path = _kept_path(parts.path)
+    if "v1" in path.split("/") or not _PATH.fullmatch(path):  # an endpoint's whole URL, for one
+        return "whose path is no base; leave out what follows /v1"
     return ""
 
 

@@ -43,6 +43,7 @@ class Timeouts(Record, frozen=True, kw_only=True):
     connect: float = 2.0
     first_token: float = 20.0
     between_tokens: float = 10.0
+    answer: float = 120.0  # for a whole answer that is not streamed, where no token can be seen
     total: float = 600.0
 
 

@@ -21,6 +21,8 @@ from secondsource.core.strict_toml import Table
 
 NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored, and we never ignore)"
 
+ANSWER_PER_FIRST_TOKEN = 6  # of patience with a whole answer, where no first token can be seen
+
 _DEFAULT = Fleet(suppliers=(), pools=())
 _SUPPLIER_NOT_ENFORCED = ("max_share", "share_window")
 _LANE_NOT_ENFORCED = ("priority", "ttft_s", "tpot_s")
@@ -74,9 +76,11 @@ def _admin(table: Table) -> AdminListener:
 
 def _timeouts(table: Table) -> Timeouts:
     default = _DEFAULT.timeouts
+    first_token = float(table.optional("first_token", values.SECONDS, default.first_token))
     timeouts = Timeouts(
         connect=float(table.optional("connect", values.SECONDS, default.connect)),
-        first_token=float(table.optional("first_token", values.SECONDS, default.first_token)),
+        first_token=first_token,
+        answer=float(table.optional("answer", values.SECONDS, first_token * ANSWER_PER_FIRST_TOKEN)),
         between_tokens=float(table.optional("between_tokens", values.SECONDS, default.between_tokens)),
         total=float(table.optional("total", values.SECONDS, default.total)),
     )

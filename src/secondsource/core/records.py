@@ -59,6 +59,19 @@ class Reserved(msgspec.Struct, frozen=True, tag="reserved", kw_only=True):
     replica: str  # the replica's base URL
 
 
+class Noted(msgspec.Struct, frozen=True, tag="noted", kw_only=True):
+    """Written now and then while a stream runs, so that a killed gateway knows what had been delivered."""
+
+    attempt_id: str
+    at_ns: int
+    first_token_ns: int
+    replica_ns: int
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    cost_nano_usd: int
+
+
 class Settled(msgspec.Struct, frozen=True, tag="settled", kw_only=True):
     """Written when an attempt has ended; `tenant_nano_usd` is the part that the tenant bears."""
 
@@ -77,4 +90,4 @@ class Settled(msgspec.Struct, frozen=True, tag="settled", kw_only=True):
     tenant_nano_usd: int  # the part of it that the tenant bears; a failed attempt is the operator's
 
 
-LedgerRecord = Reserved | Settled
+LedgerRecord = Reserved | Noted | Settled

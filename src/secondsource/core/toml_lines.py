@@ -175,6 +175,8 @@ class _Walk:
         parts: list[str] = []
         while True:
             parts.append(_unquoted(self._take(_KEY_PART)))
+            if len(parts) > _DEEPEST:
+                raise _LostError
             if not (dot := _DOT.match(self._text, self._at)):
                 return tuple(parts)
             self._at = dot.end()

@@ -1,16 +1,19 @@
 """The embedded default as a fleet: one model, two suppliers, both on this machine. Pure."""
 
+import re
+
 import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Continuation, Fleet, Pool, Supplier, Timeouts
 from secondsource.embedded.gguf import GgufFacts
 
+DEFAULT_MODEL_NAME = "smollm2-135m-instruct"
 SOURCES = (("local-a", "this-machine-a"), ("local-b", "this-machine-b"))  # (pool, supplier)
 
 _SIZES = ((8, 4096), (8, 2048), (4, 2048), (2, 2048), (1, 2048), (1, 1024))  # (slots, tokens per slot)
 _UNKNOWN_CACHE_BYTES_PER_TOKEN = 128 * 1024  # an 8-billion-parameter model's, where the header does not say
-_BYTES_PER_PROCESS = 256 * 1024 * 1024  # the interpreter and compute buffers; 60 MB measured with the default
+_BYTES_PER_PROCESS = 128 * 1024 * 1024  # interpreter and compute buffers: about 60 MB with the default model
 _USABLE_PART_OF_MEMORY = 0.7
 _QUICK_MODEL_BYTES = 512 * 1024 * 1024
 
@@ -46,6 +49,11 @@ def choose_sizing(facts: GgufFacts, memory: int | None, cores: int) -> Sizing:
         f"are free (of which {_USABLE_PART_OF_MEMORY:.0%} may be used); "
         "close other programs, or use a smaller or more strongly quantised model"
     )
+
+
+def model_name(stem: str) -> str:
+    """Return the name clients ask for, made from a model file's stem: only what no shell or header minds."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:128] or "model"
 
 
 def default_fleet(

@@ -71,9 +71,9 @@ def default_model(source: ModelSource, directory: Path, *, environ: Mapping[str,
     nothing behind, as it does on an interrupt.
     """
     path = directory / Path(source.member).name
-    if _is_whole(path, source):
-        return path
     try:
+        if _is_whole(path, source):
+            return path
         directory.mkdir(parents=True, exist_ok=True)
         with _only_one(directory / ".lock", listener):
             if not _is_whole(path, source):  # another process may have fetched it while we waited

@@ -97,6 +97,11 @@ def _failure(requirement: str, log: str) -> SecondsourceError:
             f"the package index could not be reached for {requirement} (pip: {last}); "
             f"check the network and `pip config list`, then run this again, {otherwise}"
         )
+    if "No matching distribution" in log:
+        return SecondsourceError(
+            f"the package index that pip is set up to use has no {requirement}, or cannot be reached; "
+            f"see `pip config list`, {otherwise}"
+        )
     return SecondsourceError(
         f"pip could not fetch {requirement} (pip: {last}); "
         f"see that `pip download --no-deps {requirement}` works, {otherwise}"

@@ -1,0 +1,37 @@
+# The whole ritual of a change, in one word each. `make` alone says what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+STREAMS ?= 200
+SCHEDULES ?= 50
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --custom-compile-command "make lock"
+
+.PHONY: help check test format soak lock
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(BIN)/python: requirements/test.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.lock
+	$(BIN)/pip install --quiet --no-deps -e .
+	touch $@
+
+check: $(BIN)/python ## everything CI does: style, types, imports, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test: $(BIN)/python ## the tests alone
+	$(BIN)/python -m pytest
+
+format: $(BIN)/python ## put the style right
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+soak: $(BIN)/python ## SCHEDULES random schedules of faults of STREAMS streams each
+	SECONDSOURCE_SOAK=$(SCHEDULES) $(BIN)/python -m pytest tests/faults/test_schedules.py --streams $(STREAMS) --timeout 3600
+
+lock: $(BIN)/python ## compile the lock files again from pyproject.toml
+	$(COMPILE) --extra embedded pyproject.toml -o requirements/serve.lock
+	$(COMPILE) --extra embedded --extra test pyproject.toml -o requirements/test.lock

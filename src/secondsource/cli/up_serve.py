@@ -1,0 +1,115 @@
+"""Runs the gateway, and the sources it needs, until a signal says stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+
+import msgspec
+
+from secondsource.cli.screen import Screen
+from secondsource.cli.up_text import ServedAt, SourceLine, welcome
+from secondsource.core.fleet import Fleet
+from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor
+from secondsource.gateway.service import Service
+from secondsource.policy.circuit import CircuitState
+
+_GRACE_S = 30.0  # for answers that run when a stop is asked for
+_STATES = {
+    CircuitState.CLOSED: "serves",
+    CircuitState.HALF_OPEN: "coming back",
+    CircuitState.OPEN: "does not answer; it is asked again and again",
+}
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one run of `up` serves with."""
+
+    fleet: Fleet
+    make_service: Callable[[], Service]  # called inside the event loop
+    show: Callable[[str], None]
+    sources: tuple[SourceSpec, ...] = ()
+    ready_within_s: float = 60.0
+    small_model: bool = False
+
+
+async def serve(serving: Serving, screen: Screen) -> int:
+    """Serve until SIGINT or SIGTERM, then stop cleanly; a second signal stops at once. Returns 0."""
+    stop = asyncio.Event()
+    started_sources: set[str] = set()
+    supervisor = Supervisor(
+        serving.sources,
+        lambda change: _show_change(screen, change, started_sources),
+        ready_within_s=serving.ready_within_s,
+    )
+    with _stopping_on_signals(stop, screen):
+        async with contextlib.AsyncExitStack() as running:
+            if await _finished_before(stop, _start(serving, supervisor, running, screen)):
+                await stop.wait()
+        screen.say("Stopped.")
+    return 0
+
+
+async def _start(serving: Serving, supervisor: Supervisor, running: contextlib.AsyncExitStack, screen: Screen) -> None:
+    if serving.sources:
+        # Stopped after the service: answers that still run need them.
+        running.push_async_callback(supervisor.stop)
+        with screen.step(f"Starting {len(serving.sources)} sources on this machine …"):
+            await supervisor.start()
+    service = serving.make_service()
+    with screen.step("Asking each replica whether it is there …"):
+        await service.start()
+    running.push_async_callback(service.stop, _GRACE_S)
+    lines = [
+        SourceLine(pool=replica.pool, replica=replica.url, state=_STATES[replica.circuit.state])
+        for replica in service.router.replicas
+    ]
+    served = ServedAt(gateway_url=service.gateway_url, admin_url=service.admin_url)
+    serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
+
+
+async def _finished_before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Run `work` unless `stop` comes first; then cancel it and return False. Its errors are raised."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        await working
+        return True
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            # At once, as asked. The journal is written to outlive this, and the sources end with our pipes.
+            os._exit(130)
+        stop.set()
+        screen.say(f"Stopping: running answers have up to {_GRACE_S:.0f} s; Ctrl-C again stops at once.")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _show_change(screen: Screen, change: SourceChange, started: set[str]) -> None:
+    """Tell of deaths and recoveries; a first start and the last stop are told elsewhere."""
+    if change.state is SourceState.DIED:
+        screen.say(f"{change.name} {change.detail}.")
+    elif change.state is SourceState.READY:
+        if change.name in started:
+            screen.say(f"{change.name} serves again at {change.detail}.")
+        started.add(change.name)

@@ -1,0 +1,75 @@
+"""Serves the admin application inside the running event loop: no signal handlers, no access log."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from secondsource.core.errors import InputError
+
+STOP_WITHIN_S = 2
+
+
+class AdminServer:
+    """The admin listener; `port` is the bound one, also when 0 was asked for."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Bind; raises InputError when that cannot be."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise InputError(
+                f"the admin listener cannot listen on {host}:{port}: {error.strerror}; choose another port with "
+                "--admin-port or [admin] port"
+            ) from error
+        self.port: int = self._socket.getsockname()[1]
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, app: ASGIApp) -> None:
+        """Begin to serve."""
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_WITHIN_S,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve([self._socket]), name="admin listener")
+        ready = asyncio.ensure_future(self._server.ready.wait())
+        await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            await self._serving  # raises what went wrong
+
+    async def stop(self) -> None:
+        """Finish what is being answered, within two seconds, and close."""
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        self._socket.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs the loop."""
+        yield

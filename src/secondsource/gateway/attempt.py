@@ -1,0 +1,399 @@
+"""One try of one request at one replica: reserved in the books, sent, read, and settled whatever happens."""
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+
+from secondsource.core.fleet import Continuation
+from secondsource.core.records import Kind, Noted, Outcome, Reserved, Settled
+from secondsource.gateway.upstream import Call, FetchError, Headers, ReplicaClient
+from secondsource.gateway.wire import continuation, verdicts
+from secondsource.gateway.wire.continuation import Method
+from secondsource.gateway.wire.delivered import Delivered
+from secondsource.gateway.wire.events import parse_usage
+from secondsource.gateway.wire.relay import BROKEN_OFF, BYTES_PER_TOKEN, Relay
+from secondsource.gateway.wire.request import Ask, asking_for_token_ids, encode, upstream_fields
+from secondsource.gateway.wire.splice import Splice
+from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
+from secondsource.policy.routing import Replica
+
+NOTE_EVERY_S = 1.0
+COMPLETE_GRACE_S = 0.5  # for `[DONE]` and usage, once every choice has its finish reason
+PREPARATION_LIMIT = 16 * 1024 * 1024
+REFUSING = frozenset({400, 404, 405, 415, 422, 501})
+SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT})
+ALIVE = frozenset(
+    {Outcome.OK, Outcome.CALLER_ERROR, Outcome.CONTEXT_OVERFLOW, Outcome.PREFILL_REFUSED, Outcome.DEPARTED}
+)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be tried: where, why, and how the answer goes on there."""
+
+    replica: Replica
+    client: ReplicaClient
+    kind: Kind
+    method: Method | None  # None for a first try and for a clean restart
+    ask: Ask
+    forwarded: bytes  # header lines passed on from the client
+    reserved: Reserved
+    event_limit: int
+    body_limit: int
+    between_tokens_s: float
+
+
+class Owner(Protocol):
+    """The exchange that an attempt belongs to."""
+
+    delivered: Delivered
+    deadline: float
+
+    def attempt_streams(self, attempt: "Attempt", data: bytes, *, last: bool) -> None:
+        """Take bytes that may leave for the client."""
+
+    def attempt_answered(self, attempt: "Attempt", body: bytes) -> None:
+        """Take a whole answer."""
+
+    def attempt_failed(self, attempt: "Attempt", outcome: Outcome) -> None:
+        """Take a failure; the attempt is settled."""
+
+    def could_go_on_elsewhere(self) -> bool:
+        """Return whether another replica could go on now."""
+
+    def wait_for_more(self, seconds: float) -> None:
+        """Set the deadline for the replica's next sign."""
+
+    def write(self, record: Noted | Settled) -> None:
+        """Write a record of this attempt to the books."""
+
+
+class _AnswerChoice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_AnswerChoice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Attempt:
+    """An attempt under way, and the handler of its call's answer."""
+
+    def __init__(self, owner: Owner, plan: Plan) -> None:
+        self.owner = owner
+        self.plan = plan
+        self.status = 0
+        self.headers: Headers = {}
+        self.body = b""
+        self.detail = ""
+        self.retry_after: float | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._call: Call | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._relay: Relay | None = None
+        self._splice: Splice | None = None
+        self._strips_ids = False
+        self._started_ns = time.monotonic_ns()
+        self._first_token_ns = 0
+        self._noted_at = 0.0
+        self._share_mark = 0
+        self._usage: Usage | None = None
+        self._over = False
+
+    # -- sending
+
+    def start(self) -> None:
+        """Send the request; the books have its reservation."""
+        replica = self.plan.replica
+        replica.in_flight += 1
+        replica.circuit.sent()
+        self._share_mark = replica.clock.enter(self._started_ns)
+        if self.plan.method is Method.TOKENS:
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+        else:
+            self._send(self.plan.ask.endpoint.value, self._fields_body())
+
+    def _fields_body(self) -> bytes:
+        plan = self.plan
+        pool = plan.replica.pool
+        if plan.method is Method.PREFILL:
+            fields = continuation.prefill_fields(
+                plan.ask, self.owner.delivered, pool.upstream_model, plan.replica.engine
+            )
+            return encode(fields)
+        fields = upstream_fields(plan.ask, pool.upstream_model)
+        exact = plan.replica.state.continuation is Continuation.TOKENS
+        if exact and plan.ask.stream and plan.ask.choices == 1:
+            self._strips_ids = asking_for_token_ids(fields, plan.ask.endpoint, plan.replica.engine)
+        return encode(fields)
+
+    def _send(self, path: str, body: bytes) -> None:
+        plan = self.plan
+        if plan.method is not None:
+            self._splice = Splice(
+                self.owner.delivered,
+                plan.ask.endpoint,
+                plan.method,
+                repeats=plan.replica.state.prefill_repeats,
+            )
+        request = plan.client.target.request(b"POST", path.encode(), body, plan.forwarded)
+        self._call = plan.client.call(request, self)
+
+    async def _prepare(self) -> None:
+        """Render the prompt at the replica and settle which ids have been made, then send."""
+        plan = self.plan
+        ask, engine, model = plan.ask, plan.replica.engine, plan.replica.pool.upstream_model
+        made = continuation.pieces_made(self.owner.delivered)
+        try:
+            prompt = await self._prompt(ask, engine, model)
+            tokenize = continuation.tokenize_request(made) if engine == "llamacpp" else None
+            if tokenize is not None:
+                made = continuation.parse_template(await self._fetch(*tokenize)) or made
+        except FetchError as error:
+            self._fail(error.outcome, error.detail)
+            return
+        if prompt is None:
+            self._fail(Outcome.PREFILL_REFUSED, "the replica did not render the prompt")
+            return
+        self._send("/v1/completions", encode(continuation.tokens_fields(ask, model, prompt, made)))
+
+    async def _prompt(self, ask: Ask, engine: str, model: str) -> continuation.Prompt | None:
+        if not ask.raw("messages"):
+            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
+        if engine == "vllm" and self.owner.delivered.prompt_token_ids:
+            return list(self.owner.delivered.prompt_token_ids)
+        return continuation.parse_template(await self._fetch(*continuation.template_request(ask, model, engine)))
+
+    async def _fetch(self, path: str, body: bytes) -> bytes:
+        answer = await self.plan.client.fetch(b"POST", path.encode(), body, None, PREPARATION_LIMIT)
+        if answer.status in REFUSING:
+            raise FetchError(Outcome.PREFILL_REFUSED, f"{path}: HTTP {answer.status}")
+        if answer.status != 200:
+            raise FetchError(Outcome.SERVER_ERROR, f"{path}: HTTP {answer.status}")
+        return answer.body
+
+    # -- reading
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        """Take the head of the answer, and decide whether its body is relayed or gathered."""
+        self.status, self.headers = status, headers
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            self._fail(Outcome.GARBLED, "an encoding that was not asked for")
+            return
+        json = headers.get(b"content-type", b"").startswith(b"application/json")
+        if status == 200 and self.plan.ask.stream and not json:
+            self._relay = Relay(
+                self.plan.ask,
+                self.owner.delivered,
+                event_limit=self.plan.event_limit,
+                strip_ids=self._strips_ids,
+                splice=self._splice,
+            )
+
+    def on_body(self, data: bytes) -> None:
+        """Take bytes of the body."""
+        if self._relay is not None:
+            self._relayed(self._relay, self._relay.feed(data))
+            return
+        self._body_bytes += len(data)
+        if self._body_bytes > self.plan.body_limit:
+            self._fail(Outcome.GARBLED, f"an answer of more than {self.plan.body_limit} bytes")
+        else:
+            self._body.append(data)
+
+    def on_end(self) -> None:
+        """Note that the answer's message is whole."""
+        if self._relay is not None:
+            self._relayed(self._relay, self._relay.end())
+            return
+        self.body = b"".join(self._body)
+        self._gathered(self.body)
+
+    def on_failed(self, outcome: Outcome, detail: str) -> None:
+        """Note that the call failed; a complete answer does not need its message to end well."""
+        if self._relay is not None and self._relay.complete and not self._relay.done:
+            self._relayed(self._relay, self._relay.end())
+            return
+        if outcome is Outcome.RESET and self._relay is not None:
+            outcome = Outcome.CUT
+        self._fail(outcome, detail)
+
+    def _relayed(self, relay: Relay, data: bytes) -> None:
+        while relay.failure is Outcome.GARBLED and relay.malformed and not self.owner.could_go_on_elsewhere():
+            # One malformed event is no reason to lose the rest when nobody else could give it.
+            data += relay.skip_malformed()
+        if data:
+            if self._first_token_ns == 0:
+                self._first_token_ns = time.monotonic_ns() - self._started_ns
+                self.plan.replica.circuit.succeeded()
+            self.owner.attempt_streams(self, data, last=relay.done)
+        if self._over:
+            return
+        if relay.failure is not None:
+            self._fail(relay.failure, relay.detail)
+        elif relay.done:
+            if not data:
+                self.owner.attempt_streams(self, b"", last=True)
+            self._end(Outcome.OK)
+        elif relay.progressed:
+            relay.progressed = False
+            if relay.complete:
+                self.owner.wait_for_more(COMPLETE_GRACE_S)
+            elif self.owner.delivered.sent:
+                self.owner.wait_for_more(self.plan.between_tokens_s)
+                self._note(relay)
+
+    def _gathered(self, body: bytes) -> None:
+        outcome = verdicts.outcome_of(self.status, body)
+        if outcome is Outcome.OK:
+            outcome = self._whole(body)
+        elif outcome is Outcome.THROTTLED:
+            self.retry_after = verdicts.retry_after_s(self.headers, time.time())
+        elif self.plan.method in (Method.PREFILL, Method.TOKENS) and self.status in REFUSING:
+            outcome = Outcome.PREFILL_REFUSED
+        if outcome is Outcome.OK:
+            self._first_token_ns = time.monotonic_ns() - self._started_ns
+            self.owner.attempt_answered(self, body)
+            self._end(Outcome.OK)
+        else:
+            self._fail(outcome, self.detail or f"HTTP {self.status}")
+
+    def _whole(self, body: bytes) -> Outcome:
+        """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
+        if not verdicts.is_json_object(body):
+            self.detail = "the answer is not a JSON object"
+            return Outcome.GARBLED
+        if verdicts.error_in(body):
+            self.detail = "an error with HTTP status 200"
+            return Outcome.SERVER_ERROR
+        if self.plan.ask.stream:
+            self.detail = "a whole answer where a stream was asked for"
+            return Outcome.GARBLED
+        try:
+            answer = msgspec.json.decode(body, type=_Answer)
+        except msgspec.ValidationError:
+            return Outcome.OK  # of a shape that we do not know
+        self._usage = parse_usage(answer.usage)
+        if any(choice.finish_reason in BROKEN_OFF for choice in answer.choices or ()):
+            self.detail = "the replica broke the answer off"
+            return Outcome.CUT
+        return Outcome.OK
+
+    # -- ending
+
+    def deadline_passed(self, outcome: Outcome) -> None:
+        """Note that the replica's time is up."""
+        relay = self._relay
+        if outcome is not Outcome.TOTAL_TIMEOUT and relay is not None and relay.complete and not relay.done:
+            self._relayed(relay, relay.close())
+        elif outcome is Outcome.TOTAL_TIMEOUT:
+            self._fail(outcome, "the request's whole time is up")
+        elif self._first_token_ns:
+            self._fail(Outcome.STALLED, "the stream stalled")
+        else:
+            self._fail(Outcome.FIRST_TOKEN_TIMEOUT, "no token in time")
+
+    def client_gone(self) -> None:
+        """Leave the replica: nobody wants the answer any more."""
+        self._end(Outcome.CLIENT_GONE)
+
+    def pause(self, *, paused: bool) -> None:
+        """Hold the replica back while the client does not keep up."""
+        if self._call is not None:
+            self._call.pause(paused=paused)
+
+    def _fail(self, outcome: Outcome, detail: str) -> None:
+        if self._over:
+            return
+        self.detail = detail
+        self._end(outcome)
+        self.owner.attempt_failed(self, outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        """Settle: the replica's state, the books, the connection."""
+        if self._over:
+            return
+        self._over = True
+        if self._call is not None:
+            if outcome is Outcome.OK:
+                self._call.leave()
+            else:
+                self._call.abort()
+        if self._preparing is not None and self._preparing is not asyncio.current_task():
+            self._preparing.cancel()
+        self._update_replica(outcome)
+        self.owner.write(self._settled(outcome))
+
+    def _update_replica(self, outcome: Outcome) -> None:
+        replica = self.plan.replica
+        replica.in_flight -= 1
+        now = time.monotonic()
+        if outcome in ALIVE:
+            replica.circuit.succeeded()
+        elif outcome is Outcome.THROTTLED:
+            replica.circuit.throttled(self.retry_after, now)
+        elif outcome in SAYS_NOTHING:
+            replica.circuit.abandoned()
+        else:
+            replica.circuit.failed(outcome, now)
+        if outcome is Outcome.PREFILL_REFUSED:
+            replica.state.continuation_refused()
+        if self._splice is not None and self._splice.repeats is not None:
+            replica.state.prefill_repeats = self._splice.repeats
+
+    def _note(self, relay: Relay) -> None:
+        now = time.monotonic()
+        if self._noted_at == 0.0:
+            self._noted_at = now
+        elif now - self._noted_at >= NOTE_EVERY_S:
+            self._noted_at = now
+            usage, _ = self._tokens(relay)
+            share = self.plan.replica.clock.so_far(time.monotonic_ns(), self._share_mark)
+            self.owner.write(
+                Noted(
+                    attempt_id=self.plan.reserved.attempt_id,
+                    at_ns=time.time_ns(),
+                    first_token_ns=self._first_token_ns,
+                    replica_ns=share,
+                    tokens_in=usage.tokens_in,
+                    tokens_cached=usage.tokens_cached,
+                    tokens_out=usage.tokens_out,
+                    cost_nano_usd=cost_nano_usd(self.plan.replica.pool.price, share, usage),
+                )
+            )
+
+    def _tokens(self, relay: Relay | None) -> tuple[Usage, bool]:
+        """Return the attempt's tokens, and whether they are our own count."""
+        reported = relay.usage if relay is not None else self._usage
+        counted = relay.tokens_out if relay is not None else 0
+        if reported is not None and reported.tokens_out >= counted:
+            return reported, False
+        reached = self.status == 200
+        prompt = reported.tokens_in if reported is not None else self.plan.ask.body_length // BYTES_PER_TOKEN
+        cached = reported.tokens_cached if reported is not None else 0
+        return Usage(prompt if reached else 0, cached, counted), reached
+
+    def _settled(self, outcome: Outcome) -> Settled:
+        now_ns = time.monotonic_ns()
+        replica = self.plan.replica
+        share = replica.clock.leave(now_ns, self._share_mark)
+        usage, counted = self._tokens(self._relay)
+        cost = cost_nano_usd(replica.pool.price, share, usage)
+        return Settled(
+            attempt_id=self.plan.reserved.attempt_id,
+            at_ns=time.time_ns(),
+            outcome=outcome,
+            status=self.status,
+            duration_ns=now_ns - self._started_ns,
+            first_token_ns=self._first_token_ns,
+            replica_ns=share,
+            tokens_in=usage.tokens_in,
+            tokens_cached=usage.tokens_cached,
+            tokens_out=usage.tokens_out,
+            usage_counted=counted,
+            cost_nano_usd=cost,
+            tenant_nano_usd=tenants_part(outcome, cost),
+        )

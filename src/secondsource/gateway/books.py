@@ -1,0 +1,192 @@
+"""The books of one gateway process: the journal it writes, the ledger it owns, and the pass between them.
+
+`append` is called from the event loop and costs one `write`. Everything that touches SQLite happens on one
+thread of its own, some ten times a second, and keeps out of the way of traffic: see `pause_s`.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from secondsource.core.fleet import Pool
+from secondsource.core.records import LedgerRecord
+from secondsource.gateway.absorption import Absorbed
+from secondsource.gateway.journal import Journal, JournalError
+from secondsource.gateway.ledger import Ledger
+from secondsource.gateway.ledger_schema import JOURNAL_DIRECTORY, LEDGER_FILE, Attempt
+
+SHORTEST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+PAUSE_AFTER_ERROR_S = 1.0
+PAUSES_PER_WORK = 9  # rest nine times as long as was worked: a tenth of one core at the most
+BACKLOG_BYTES = 256 * 1024 * 1024  # of journal; past it, catching up comes before keeping out of the way
+RENT_EVERY_S = 10.0
+
+Result = TypeVar("Result")
+
+
+class BooksStatus(msgspec.Struct, frozen=True):
+    """How the books stand; `irregularities` counts what should not happen, by name."""
+
+    records: int = 0  # absorbed since the start
+    interrupted: int = 0  # attempts of dead processes settled at the start
+    pending_bytes: int = 0
+    refusing: bool = False
+    error: str = ""  # why the last pass failed, or ""
+    irregularities: dict[str, int] = {}
+
+
+def pause_s(worked_s: float, pending_bytes: int) -> float:
+    """Return how long to rest after a pass: traffic comes first, until the backlog is large.
+
+    `worked_s` is CPU time. The journal is the truth meanwhile, so a ledger that lags loses nothing.
+    """
+    if pending_bytes > BACKLOG_BYTES:
+        return 0.0
+    return min(max(SHORTEST_PAUSE_S, PAUSES_PER_WORK * worked_s), LONGEST_PAUSE_S)
+
+
+class Books:
+    """Owns the journal and the ledger of a state directory while it runs."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        pools: Sequence[Pool] = (),
+        worker: int = 0,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.ledger_path = state_dir / LEDGER_FILE
+        self._state_dir = state_dir
+        self._pools = tuple(pools)
+        self._worker = worker
+        self._clock_ns = clock_ns
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._ledger: Ledger | None = None
+        self._journal: Journal | None = None
+        self._absorbing: asyncio.Task[None] | None = None
+        self._status = BooksStatus()
+        self._rent_noted_at = 0.0
+
+    async def start(self) -> Absorbed:
+        """Take the ledger and settle what a dead process left; raises InputError when another one owns it."""
+        try:
+            recovered = await self._in_thread(self._open)
+            self._journal = Journal(self._state_dir / JOURNAL_DIRECTORY, self._worker, self._clock_ns())
+        except BaseException:
+            await self._close()
+            raise
+        self._absorbing = asyncio.create_task(self._keep_absorbing(), name="absorb the journal")
+        return recovered
+
+    def append(self, record: LedgerRecord) -> None:
+        """Write one record to the journal; raises JournalError when a reservation cannot be written."""
+        assert self._journal is not None, "the books are not open"
+        self._journal.append(record)
+
+    @property
+    def status(self) -> BooksStatus:
+        """How the books stood after the last pass, and whether new work is refused now."""
+        refusing = self._journal is None or self._journal.refusing
+        return msgspec.structs.replace(self._status, refusing=refusing)
+
+    async def attempts_of(self, request_id: str) -> list[Attempt]:
+        """Return a request's attempts in order, everything appended so far included."""
+
+        def answer() -> list[Attempt]:
+            ledger = self._open_ledger()
+            while self._count(ledger.absorb()).more:
+                pass
+            return ledger.attempts_of(request_id)
+
+        return await self._in_thread(answer)
+
+    async def stop(self) -> None:
+        """Absorb the rest and let go; what cannot be absorbed stays in the journal for the next start."""
+        if self._absorbing is not None:
+            self._absorbing.cancel()
+            await asyncio.gather(self._absorbing, return_exceptions=True)
+            self._absorbing = None
+        if self._journal is not None:
+            try:
+                self._journal.flush()
+            except JournalError as error:
+                self._log(f"the last settlements are lost: {error}")
+            self._journal.close()
+            self._journal = None
+        try:
+            await self._in_thread(self._absorb_rest)
+        except (sqlite3.Error, OSError) as error:
+            self._log(f"the ledger will be completed from the journal at the next start: {error}")
+        await self._close()
+
+    async def _keep_absorbing(self) -> None:
+        while True:
+            try:
+                if self._journal is not None and self._journal.refusing:
+                    self._journal.flush()
+                pause = await self._in_thread(self._make_pass)
+            except (sqlite3.Error, OSError, JournalError) as error:
+                if str(error) != self._status.error:
+                    self._log(f"the ledger lags, and loses nothing, as the journal has it: {error}")
+                self._status = msgspec.structs.replace(self._status, error=str(error))
+                pause = PAUSE_AFTER_ERROR_S
+            await asyncio.sleep(pause)
+
+    def _make_pass(self) -> float:
+        ledger = self._open_ledger()
+        started = time.thread_time()
+        absorbed = self._count(ledger.absorb())
+        if time.monotonic() - self._rent_noted_at >= RENT_EVERY_S:
+            self._rent_noted_at = time.monotonic()
+            ledger.extend_rent(self._clock_ns())
+        irregularities = ledger.irregularities() if absorbed.records else self._status.irregularities
+        pending = ledger.pending_bytes()
+        self._status = msgspec.structs.replace(
+            self._status, pending_bytes=pending, error="", irregularities=irregularities
+        )
+        return pause_s(time.thread_time() - started, pending)
+
+    def _count(self, absorbed: Absorbed) -> Absorbed:
+        self._status = msgspec.structs.replace(self._status, records=self._status.records + absorbed.records)
+        return absorbed
+
+    def _open(self) -> Absorbed:
+        self._ledger = Ledger(self._state_dir)
+        recovered = self._ledger.recover()
+        self._ledger.start_rent(self._pools, self._clock_ns())
+        self._status = BooksStatus(
+            records=recovered.records,
+            interrupted=recovered.interrupted,
+            irregularities=self._ledger.irregularities(),
+        )
+        return recovered
+
+    def _open_ledger(self) -> Ledger:
+        assert self._ledger is not None, "the books are not open"
+        return self._ledger
+
+    def _absorb_rest(self) -> None:
+        if self._ledger is not None:
+            while self._count(self._ledger.absorb()).more:
+                pass
+            self._ledger.extend_rent(self._clock_ns())
+
+    async def _close(self) -> None:
+        if self._ledger is not None:
+            await self._in_thread(self._ledger.close)
+            self._ledger = None
+        self._thread.shutdown(wait=True)
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _log(self, text: str) -> None:
+        logging.getLogger("secondsource.books").warning(text)

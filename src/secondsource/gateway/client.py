@@ -1,0 +1,335 @@
+"""Client connections: HTTP/1.1 in, parsed by llhttp, one request at a time; answers out as they come.
+
+A connection owns what it has read and not yet handed on (bounded), and whether its client keeps up. What a request
+means is the service's business: it gets a whole `Request` and answers through `Responder`'s methods.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+import httptools
+import msgspec
+
+from secondsource.gateway.wire.errors import error_body
+
+LINGER_S = 2.0
+MOST_WAITING = 16  # pipelined requests read ahead of their turn
+REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+Lines = list[tuple[bytes, bytes]]
+
+
+class Request(msgspec.Struct):
+    """A whole request."""
+
+    method: bytes
+    path: str
+    headers: dict[bytes, bytes]  # names in lower case
+    body: bytes
+    keep_alive: bool
+    chunked: bool  # whether the client understands chunked answers (HTTP/1.1)
+
+
+class Exchange(Protocol):
+    """What a connection tells the request it is serving."""
+
+    def client_gone(self) -> None:
+        """Note that the client has left."""
+
+    def client_reads(self, *, ready: bool) -> None:
+        """Note that the client's buffer has filled up, or has room again."""
+
+
+class Application(Protocol):
+    """Who answers requests."""
+
+    body_limit: int
+    header_limit: int
+
+    def opened(self, connection: "ClientConnection") -> None:
+        """Note a new connection."""
+
+    def closed(self, connection: "ClientConnection") -> None:
+        """Note that a connection is gone."""
+
+    def new_request_id(self) -> bytes:
+        """Return an id for a request, also for one that never was whole."""
+
+    def handle(self, request: Request, connection: "ClientConnection") -> Exchange | None:
+        """Answer a request, at once (None) or through an exchange that is told of the client from then on."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Request] = deque()
+        self._request: Request | None = None  # the one being answered
+        self._exchange: Exchange | None = None
+        self._streaming = False
+        self._refused = False  # no more is read: an error was answered
+        self._reset_message()
+        self.idle_since = application.now()  # since when nothing is being answered
+
+    def _reset_message(self) -> None:
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self.partial = False  # part of a request has come
+
+    # -- what asyncio says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: a client has connected."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, by create_server
+        self._application.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        if self._refused:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "this server does not switch protocols")
+        except httptools.HttpParserError:
+            if not self._refused:
+                self._refuse(400, "the request is not valid HTTP/1.1")
+
+    def eof_received(self) -> bool:
+        """asyncio: the client has closed its side; it is taken to have left."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self._waiting.clear()
+        self._refused = True
+        exchange, self._exchange = self._exchange, None
+        self._application.closed(self)
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        """asyncio: the client does not keep up."""
+        if self._exchange is not None:
+            self._exchange.client_reads(ready=False)
+
+    def resume_writing(self) -> None:
+        """asyncio: the client keeps up again."""
+        if self._exchange is not None:
+            self._exchange.client_reads(ready=True)
+
+    # -- what llhttp says
+
+    def on_message_begin(self) -> None:
+        """llhttp: a request begins."""
+        self._reset_message()
+        self.partial = True
+        self.idle_since = self._application.now()
+
+    def on_url(self, url: bytes) -> None:
+        """llhttp: part of the request's target."""
+        self._url += url
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: one header."""
+        self._count_header(len(name) + len(value) + 4)
+        self._headers[name.lower()] = value
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > self._application.header_limit and not self._refused:
+            self._refuse(431, f"the request's headers are larger than {self._application.header_limit} bytes")
+
+    def on_headers_complete(self) -> None:
+        """llhttp: the head is whole."""
+        length = self._headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._application.body_limit:
+            self._too_large()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """llhttp: bytes of the body, without chunk framing."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._application.body_limit:
+            self._too_large()
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """llhttp: the request is whole."""
+        if self._refused:
+            return
+        path = self._url.partition(b"?")[0].decode("latin-1")
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        parser = self._parser
+        request = Request(
+            parser.get_method(),
+            path,
+            self._headers,
+            body,
+            parser.should_keep_alive(),
+            parser.get_http_version() == "1.1",
+        )
+        self.partial = False
+        self._body = []
+        if self._request is None:
+            self._begin(request)
+        elif len(self._waiting) < MOST_WAITING:
+            self._waiting.append(request)
+            self._read(paused=True)
+        else:
+            self._refuse(400, "too many pipelined requests")
+
+    def _too_large(self) -> None:
+        if not self._refused:
+            self._refuse(413, f"the request's body is larger than {self._application.body_limit} bytes")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer an error to a request that never was whole, and close; a running answer is left to end first."""
+        self._refused = True
+        if self._request is not None or self._transport is None:
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
+        self._request = Request(b"", "", {}, b"", keep_alive=False, chunked=True)
+        request_id = self._application.new_request_id()
+        self.respond(status, error_body(status, message), [(b"x-request-id", request_id)])
+
+    def _read(self, *, paused: bool) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        exchange = self._application.handle(request, self)
+        if exchange is not None and self._request is request:
+            self._exchange = exchange
+
+    # -- what the service answers
+
+    def respond(self, status: int, body: bytes, headers: Lines, content_type: bytes = b"application/json") -> None:
+        """Answer the current request whole."""
+        self._write(self._head(status, headers, content_type, b"content-length: %d\r\n" % len(body)) + body)
+        self._end()
+
+    def start_stream(self, headers: Lines, content_type: bytes, data: bytes) -> None:
+        """Begin a streamed answer with its first bytes."""
+        assert self._request is not None
+        self._streaming = True
+        framing = b"transfer-encoding: chunked\r\n" if self._request.chunked else b""
+        if not self._request.chunked:
+            self._request.keep_alive = False
+        self._write(
+            self._head(200, headers, content_type, b"cache-control: no-cache\r\n" + framing) + self._frame(data)
+        )
+
+    def send(self, data: bytes) -> None:
+        """Send the next bytes of a streamed answer."""
+        self._write(self._frame(data))
+
+    def end_stream(self, data: bytes, *, keep: bool = True) -> None:
+        """Send the last bytes of a streamed answer and end it, and the connection too unless it is kept."""
+        assert self._request is not None
+        self._request.keep_alive = self._request.keep_alive and keep
+        self._write(self._frame(data) + (b"0\r\n\r\n" if self._request.chunked else b""))
+        self._end()
+
+    def _frame(self, data: bytes) -> bytes:
+        assert self._request is not None
+        return b"%x\r\n%b\r\n" % (len(data), data) if data and self._request.chunked else data
+
+    def _head(self, status: int, headers: Lines, content_type: bytes, framing: bytes) -> bytes:
+        assert self._request is not None
+        lines = [
+            b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\n" % (status, REASONS.get(status, b"Error"), content_type),
+            framing,
+        ]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if not self._request.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _end(self) -> None:
+        assert self._request is not None
+        keep = self._request.keep_alive
+        self._request = None
+        self._exchange = None
+        self._streaming = False
+        self.idle_since = self._application.now()
+        if self._refused:
+            self._linger()
+        elif not keep:
+            self.close()
+        elif self._waiting:
+            # The next turn comes from the loop, so that a long pipeline neither recurses nor starves others.
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _linger(self) -> None:
+        """Close gently after an error: what the client still sends is thrown away, lest a reset overtake the answer."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+
+    def _next(self) -> None:
+        if self._waiting and self._request is None and not self._refused:
+            request = self._waiting.popleft()
+            if not self._waiting:
+                self._read(paused=False)
+            self._begin(request)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a request is being answered."""
+        return self._request is not None
+
+    def close(self) -> None:
+        """Close once what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def time_out(self) -> None:
+        """Close an idle connection; a request that never became whole is answered 408."""
+        if self.partial and self._request is None:
+            self._refuse(408, "the request did not arrive in time")
+        else:
+            self.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,293 @@
+"""The service: both listeners, and everything that exchanges share. Owns what starts and stops with the process."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+from secondsource.core.errors import InputError
+from secondsource.core.fleet import Fleet, Key
+from secondsource.core.records import LedgerRecord, Reserved, Settled
+from secondsource.gateway.books import Books
+from secondsource.gateway.client import ClientConnection, Lines, Request
+from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
+from secondsource.gateway.meter import Meter
+from secondsource.gateway.probe import Prober, make_clients
+from secondsource.gateway.wire.errors import error_body
+from secondsource.gateway.wire.request import Endpoint, RequestError, parse_request
+from secondsource.policy.failover import Failover
+from secondsource.policy.retry_budget import RetryBudget
+from secondsource.policy.routing import Router
+
+SWEEP_S = 0.05
+HOUSEKEEPING_S = 1.0
+REQUEST_MUST_ARRIVE_S = 30.0
+IDLE_S = 120.0
+MOST_WAITING = 1000
+FIRST_ROUND_S = 2.0
+FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
+SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
+ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
+
+
+class Service(Observer):
+    """One gateway process."""
+
+    def __init__(self, fleet: Fleet, secrets: Mapping[str, str]) -> None:
+        self.fleet = fleet
+        self.body_limit = fleet.limits.request_body
+        self.header_limit = fleet.limits.request_headers
+        self.gateway_url = ""
+        self.admin_url = ""
+        self.meter = Meter()
+        self.books = Books(Path(fleet.state_dir), fleet.pools)
+        self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
+        self.exchanges: dict[str, Exchange] = {}
+        self._connections: set[ClientConnection] = set()
+        clients = make_clients(fleet, secrets)
+        self._surroundings = Surroundings(
+            clients={replica: clients[replica.url] for replica in self.router.replicas},
+            timeouts=fleet.timeouts,
+            limits=fleet.limits,
+        )
+        self._budget = RetryBudget(time.monotonic())
+        self._prober = Prober(self._surroundings.clients)
+        self._principals = {key.sha256: _principal(key) for key in fleet.keys}
+        self._open = Principal(tenant="", lane=fleet.lanes[0].name, key_id="")
+        self._id_prefix = f"req_{os.urandom(8).hex()}"
+        self._ids = 0
+        self._waiting = 0
+        self._stopping = False
+        self._server: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- starting and stopping
+
+    async def start(self) -> None:
+        """Bind both listeners, open the ledger, start probing; raises InputError for a port that is taken."""
+        await self.books.start()
+        try:
+            await self._prober.first_round(FIRST_ROUND_S)
+            self._server = await self._listen()
+        except BaseException:
+            await self.books.stop()
+            raise
+        self._tasks = [
+            asyncio.create_task(self._sweep(), name="sweep"),
+            asyncio.create_task(self._keep_house(), name="housekeeping"),
+            asyncio.create_task(self._prober.run(), name="probe"),
+        ]
+
+    async def _listen(self) -> asyncio.Server:
+        host, port = self.fleet.gateway.host, self.fleet.gateway.port
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=4096)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise InputError(f"port {port} on {host} is taken by another program; choose another") from error
+            raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        bound = server.sockets[0].getsockname()[1]
+        self.gateway_url = f"http://{_in_url(host)}:{bound}"
+        return server
+
+    async def stop(self, grace: float) -> None:
+        """Take no more requests, let the running ones end within `grace` seconds, and settle the books."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            if not connection.busy:
+                connection.close()
+        ends = time.monotonic() + grace
+        while self.exchanges and time.monotonic() < ends:  # noqa: ASYNC110 -- bounded, and only at the very end
+            await asyncio.sleep(SWEEP_S)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
+        for exchange in list(self.exchanges.values()):
+            exchange.client_gone()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self._surroundings.clients.values():
+            client.close()
+        await self.books.stop()
+
+    async def _sweep(self) -> None:
+        """Call on every exchange whose deadline has passed."""
+        while True:
+            now = time.monotonic()
+            for exchange in [one for one in self.exchanges.values() if one.deadline <= now]:
+                exchange.deadline_passed(now)
+            await asyncio.sleep(SWEEP_S)
+
+    async def _keep_house(self) -> None:
+        """Close connections that are idle, or whose request does not arrive."""
+        while True:
+            now = time.monotonic()
+            for connection in list(self._connections):
+                if not connection.busy:
+                    patience = REQUEST_MUST_ARRIVE_S if connection.partial else IDLE_S
+                    if now - connection.idle_since > patience:
+                        connection.time_out()
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+    # -- what connections ask
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return time.monotonic()
+
+    def opened(self, connection: ClientConnection) -> None:
+        """Note a new connection."""
+        self._connections.add(connection)
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Note that a connection is gone."""
+        self._connections.discard(connection)
+
+    def new_request_id(self) -> bytes:
+        """Return an id that no other request has."""
+        self._ids += 1
+        return f"{self._id_prefix}{self._ids:08x}".encode()
+
+    def handle(self, request: Request, connection: ClientConnection) -> Exchange | None:
+        """Answer a request, or start the exchange that will."""
+        request_id = self.new_request_id()
+        lines: Lines = [(b"x-request-id", request_id)]
+        if self._stopping:
+            request.keep_alive = False
+        try:
+            endpoint = ENDPOINTS.get(request.path)
+            if endpoint is not None and request.method == b"POST":
+                return self._exchange(endpoint, request, connection, request_id.decode())
+            connection.respond(*self._simple(request), lines)
+        except RequestError as error:
+            if error.status == 401:
+                lines.append((b"www-authenticate", b"Bearer"))
+            if error.status == 405:
+                lines.append((b"allow", b"POST" if request.path in ENDPOINTS else b"GET"))
+            body = error_body(error.status, error.message, param=error.param, code=error.code)
+            connection.respond(error.status, body, lines)
+        return None
+
+    def _exchange(
+        self, endpoint: Endpoint, request: Request, connection: ClientConnection, request_id: str
+    ) -> Exchange | None:
+        principal = self._authenticate(request)
+        ask = parse_request(endpoint, request.body)
+        if not self.router.serves(ask.model):
+            raise _unknown_model(ask.model, self.fleet.models)
+        self._budget.request_started()
+        self.meter.request_started(endpoint.value, ask.model, principal.lane)
+        exchange = Exchange(
+            connection,
+            ask,
+            principal,
+            request_id,
+            _forwarded(request.headers),
+            Failover(self.router, self._budget, ask.model),
+            self._surroundings,
+            self,
+        )
+        self.exchanges[request_id] = exchange
+        exchange.start()
+        return exchange
+
+    def _authenticate(self, request: Request) -> Principal:
+        if not self._principals:
+            return self._open
+        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not token.strip():
+            message = "you did not provide an API key: send it as 'Authorization: Bearer KEY'"
+            raise RequestError(message, status=401, code="missing_api_key")
+        digest = hashlib.sha256(token.strip()).hexdigest()
+        principal = self._principals.get(digest)
+        if principal is None:
+            raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
+        return principal
+
+    def _simple(self, request: Request) -> tuple[int, bytes]:
+        """Return the answer to whatever does not go to a replica."""
+        path, known = request.path, request.path in ENDPOINTS
+        reads = request.method in (b"GET", b"HEAD")
+        if path in ("/health", "/ready") and reads:
+            return self._health() if path == "/health" else self._ready()
+        models = path == "/v1/models" or path.startswith("/v1/models/")
+        if models and reads:
+            self._authenticate(request)
+            return 200, self._models(path.removeprefix("/v1/models").lstrip("/"))
+        if known or models or path in ("/health", "/ready"):
+            raise RequestError(f"{path} does not take {request.method.decode('latin-1')}", status=405)
+        raise RequestError(f"unknown path {path[:200]}", status=404, code="unknown_url")
+
+    def _health(self) -> tuple[int, bytes]:
+        return 200, b'{"status":"ok"}'
+
+    def _ready(self) -> tuple[int, bytes]:
+        missing = [model for model in self.fleet.models if not self.router.ready(model)]
+        if self.books.status.refusing:
+            return 503, error_body(503, "not ready: the ledger cannot be written", code="not_ready")
+        if missing or self._stopping:
+            why = f"no replica is well for: {', '.join(missing)}" if missing else "stopping"
+            return 503, error_body(503, f"not ready: {why}", code="not_ready")
+        return 200, b'{"status":"ready"}'
+
+    def _models(self, wanted: str) -> bytes:
+        listed = [{"id": m, "object": "model", "created": 0, "owned_by": "secondsource"} for m in self.fleet.models]
+        if not wanted:
+            return json.dumps({"object": "list", "data": listed}).encode()
+        for model in listed:
+            if model["id"] == wanted:
+                return json.dumps(model).encode()
+        raise _unknown_model(wanted, self.fleet.models)
+
+    # -- what exchanges say
+
+    def write(self, record: LedgerRecord, reserved: Reserved) -> None:
+        """Write a record to the books, and count it."""
+        self.books.append(record)
+        if isinstance(record, Settled):
+            self.meter.attempt_ended(reserved, record)
+
+    def may_wait(self) -> bool:
+        """Return whether one more request may wait for a replica."""
+        return sum(exchange.waiting for exchange in self.exchanges.values()) < MOST_WAITING
+
+    def ended(self, exchange: Exchange, status: int) -> None:
+        """Forget an exchange that is over, and count it."""
+        self.exchanges.pop(exchange.request_id, None)
+        self.meter.request_ended(
+            exchange.ask.endpoint.value,
+            exchange.ask.model,
+            exchange.principal.lane,
+            status,
+            int((time.monotonic() - exchange.started) * 1e9),
+            int(exchange.first_token_s * 1e9),
+            exchange.delivered.tokens,
+        )
+
+
+def _principal(key: Key) -> Principal:
+    return Principal(tenant=key.tenant, lane=key.lane, key_id=key.sha256[:12])
+
+
+def _unknown_model(model: str, known: tuple[str, ...]) -> RequestError:
+    message = f"the model '{model[:200]}' does not exist here; there is: {', '.join(known)}"
+    return RequestError(message, status=404, param="model", code="model_not_found")
+
+
+def _forwarded(headers: dict[bytes, bytes]) -> bytes:
+    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
+    return b"".join(line for line in lines if SAFE_VALUE.fullmatch(line[:-2]))
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

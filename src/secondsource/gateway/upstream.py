@@ -1,0 +1,398 @@
+"""Kept-alive HTTP/1.1 connections to replicas; a protocol each, parsed by llhttp, one call at a time.
+
+A `Call` tells its handler what came, in the order head, body, end, or fails once. A kept connection that turns out
+to be closed before a byte of the answer came is replaced by a new one, silently: the replica never saw the call.
+"""
+
+import asyncio
+import ssl
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from secondsource import __version__
+from secondsource.core.records import Outcome
+
+KEPT_IDLE = 256
+LEAVE_GRACE_S = 1.0
+MOST_HEADERS = 100
+Headers = dict[bytes, bytes]
+
+
+class AnswerHandler(Protocol):
+    """Who wants a call's answer. Each method is called from the event loop and must not block."""
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        """Take the answer's status and headers (names in lower case)."""
+
+    def on_body(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+
+    def on_end(self) -> None:
+        """Note that the whole answer has come."""
+
+    def on_failed(self, outcome: Outcome, detail: str) -> None:
+        """Note that the call failed; nothing follows."""
+
+
+class Target:
+    """Where a replica listens, and what is sent at the head of each request to it."""
+
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = tls if parts.scheme == "https" else None
+        self.prefix = parts.path.rstrip("/").encode()
+        lines = [
+            b"host: " + parts.netloc.encode(),
+            b"user-agent: secondsource/" + __version__.encode(),
+            b"accept-encoding: identity",
+        ]
+        if token is not None:
+            lines.append(b"authorization: Bearer " + token.encode())
+        self._head = b"\r\n".join(lines) + b"\r\n"
+
+    def request(self, method: bytes, path: bytes, body: bytes, extra: bytes) -> bytes:
+        """Return a request as bytes; `extra` is whole header lines."""
+        start = method + b" " + self.prefix + path + b" HTTP/1.1\r\n" + self._head + extra
+        if method == b"GET":
+            return start + b"\r\n"
+        return start + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a replica."""
+
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_parser",
+        "_paused",
+        "call",
+        "client",
+        "ended",
+        "got_bytes",
+        "reused",
+        "transport",
+    )
+
+    def __init__(self, client: "ReplicaClient") -> None:
+        self.client = client
+        self.call: Call | None = None
+        self.transport: asyncio.Transport | None = None
+        self.reused = False
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: Headers = {}
+        self._body: list[bytes] = []
+        self.got_bytes = False
+        self.ended = False
+        self._paused = False
+
+    def begin(self, call: "Call", request: bytes) -> None:
+        """Send a request and give its answer to the call."""
+        assert self.transport is not None
+        self.call = call
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers = {}
+        self.got_bytes = self.ended = False
+        self.transport.write(request)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: connected."""
+        self.transport = transport  # type: ignore[assignment]  # a stream transport, by create_connection
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes of the answer."""
+        call = self.call
+        if call is None or self._parser is None:
+            self.close()  # a replica that speaks unasked is not to be trusted with the next request
+            return
+        self.got_bytes = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._hand_on()
+            self._fail(Outcome.GARBLED, f"not HTTP: {type(error).__name__}")
+            return
+        self._hand_on()
+        if self.ended and self.call is call:
+            self._finish()
+
+    def _hand_on(self) -> None:
+        if self._body and self.call is not None:
+            data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body.clear()
+            self.call.handler.on_body(data)
+
+    def _finish(self) -> None:
+        call, self.call = self.call, None
+        assert call is not None
+        assert self._parser is not None
+        keep = self._parser.should_keep_alive()
+        self._parser = None
+        call.connection = None
+        if keep:
+            self.client.keep(self)
+        else:
+            self.close()
+        call.handler.on_end()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: one header."""
+        if len(self._headers) < MOST_HEADERS:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """llhttp: the head is whole; an interim answer (1xx) is not the answer."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status >= 200 and self.call is not None:
+            self.call.handler.on_head(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        """llhttp: bytes of the body, without their chunk framing."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """llhttp: the answer is whole."""
+        assert self._parser is not None
+        if self._parser.get_status_code() >= 200:
+            self.ended = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: closed, by either side."""
+        self.client.forget(self)
+        call = self.call
+        if call is None:
+            return
+        if not self.got_bytes and self.reused:
+            self.call = None
+            call.dial()
+            return
+        detail = type(exc).__name__ if exc else "closed by the replica"
+        if exc is None and self._ends_by_closing():
+            self.call = None
+            call.connection = None
+            call.handler.on_end()
+        else:
+            self._fail(Outcome.CUT if self.got_bytes else Outcome.RESET, detail)
+
+    def _ends_by_closing(self) -> bool:
+        """Return whether the body had no length, so that its end is the connection's."""
+        framed = b"content-length" in self._headers or b"transfer-encoding" in self._headers
+        return self.got_bytes and bool(self._headers) and not framed
+
+    def _fail(self, outcome: Outcome, detail: str) -> None:
+        call, self.call = self.call, None
+        self.close()
+        if call is not None:
+            call.connection = None
+            call.handler.on_failed(outcome, detail)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop or go on reading, so that a slow client holds back its own replica."""
+        if self.transport is not None and paused is not self._paused and not self.transport.is_closing():
+            self._paused = paused
+            if paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Close without waiting for what is unsent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Call:
+    """One request to one replica."""
+
+    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler")
+
+    def __init__(self, client: "ReplicaClient", request: bytes, handler: AnswerHandler, timeout_s: float) -> None:
+        self._client = client
+        self._request = request
+        self._timeout_s = timeout_s
+        self._dialling: asyncio.Task[None] | None = None
+        self.handler = handler
+        self.connection: UpstreamConnection | None = None
+
+    def start(self) -> None:
+        """Send on a kept connection, or dial one."""
+        kept = self._client.take()
+        if kept is None:
+            self.dial()
+        else:
+            self.connection = kept
+            kept.begin(self, self._request)
+
+    def dial(self) -> None:
+        """Open a new connection and send on it."""
+        self.connection = None
+        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+
+    async def _dial(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await self._client.connect()
+        except TimeoutError:
+            self.handler.on_failed(Outcome.CONNECT_FAILED, "no connection in time")
+        except (OSError, ssl.SSLError, UnicodeError) as error:
+            self.handler.on_failed(Outcome.CONNECT_FAILED, _reason(error))
+        else:
+            self.connection = connection
+            connection.begin(self, self._request)
+        finally:
+            self._dialling = None
+
+    def abort(self) -> None:
+        """Leave the call: nothing more is handed on, and the replica sees its connection closed."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self.connection is not None:
+            self.connection.call = None
+            self.connection.close()
+            self.connection = None
+
+    def leave(self) -> None:
+        """Take no more of the answer, which is complete; the connection is kept if its message ends promptly."""
+        self.handler = _Nobody()
+        asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop or go on reading the answer."""
+        if self.connection is not None:
+            self.connection.pause(paused=paused)
+
+
+def _reason(error: OSError | ssl.SSLError | UnicodeError) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+class _Nobody:
+    """Takes what is left of an answer that is complete already."""
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        pass
+
+    def on_body(self, data: bytes) -> None:
+        pass
+
+    def on_end(self) -> None:
+        pass
+
+    def on_failed(self, outcome: Outcome, detail: str) -> None:
+        pass
+
+
+class ReplicaClient:
+    """The connections to one replica."""
+
+    def __init__(self, target: Target, connect_timeout_s: float) -> None:
+        self.target = target
+        self._connect_timeout_s = connect_timeout_s
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+
+    def call(self, request: bytes, handler: AnswerHandler) -> Call:
+        """Send a request; its answer goes to the handler. The call may fail before this returns a byte."""
+        call = Call(self, request, handler, self._connect_timeout_s)
+        call.start()
+        return call
+
+    async def fetch(self, method: bytes, path: bytes, body: bytes, timeout_s: float | None, limit: int) -> "Fetched":
+        """Return a whole answer; raises FetchError when there is none within the time (if any) and size given."""
+        waiter = _Waiter(limit)
+        call = self.call(self.target.request(method, path, body, b""), waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter.future
+        except TimeoutError:
+            raise FetchError(Outcome.FIRST_TOKEN_TIMEOUT, "no answer in time") from None
+        finally:
+            call.abort()
+
+    async def connect(self) -> UpstreamConnection:
+        """Return a new connection; raises OSError."""
+        target = self.target
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(self), target.host, target.port, ssl=target.tls
+        )
+        self._open.add(connection)
+        return connection
+
+    def take(self) -> UpstreamConnection | None:
+        """Return a kept connection, the one used last, or None."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                connection.reused = True
+                return connection
+        return None
+
+    def keep(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next call."""
+        connection.pause(paused=False)
+        if len(self._idle) < KEPT_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Drop a closed connection."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._open):
+            connection.close()
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class FetchError(Exception):
+    """A call that brought no whole answer."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.detail = detail
+
+
+class _Waiter:
+    """Gathers an answer for `fetch`."""
+
+    def __init__(self, limit: int) -> None:
+        self.future: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
+        self._limit = limit
+        self._status = 0
+        self._headers: Headers = {}
+        self._body = bytearray()
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self._status, self._headers = status, headers
+
+    def on_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > self._limit:
+            self.on_failed(Outcome.GARBLED, "the answer is too long")
+
+    def on_end(self) -> None:
+        if not self.future.done():
+            self.future.set_result(Fetched(self._status, self._headers, bytes(self._body)))
+
+    def on_failed(self, outcome: Outcome, detail: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(FetchError(outcome, detail))

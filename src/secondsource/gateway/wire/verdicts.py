@@ -1,0 +1,90 @@
+"""What a replica's answer means: whose fault an error is, and when to come back."""
+
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from secondsource.core.records import Outcome
+
+OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+# How engines that give no code say it: vLLM, SGLang, llama.cpp, TGI.
+OVERFLOW_WORDS = ("maximum context length", "context size", "context length", "context window", "max_total_tokens")
+CALLERS_OWN = frozenset({400, 409, 410, 411, 413, 415, 422, 451})
+MAY_BE_OVERFLOW = frozenset({400, 413, 422})
+
+
+class _Error(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+
+
+class _Body(msgspec.Struct):
+    error: _Error | str | None = None
+    message: str | None = None
+    detail: msgspec.Raw = msgspec.Raw(b"")
+
+
+def outcome_of(status: int, body: bytes) -> Outcome:
+    """Return what an HTTP answer means; 401, 403 and 404 are our own key or configuration, not the caller's."""
+    if 200 <= status < 300:
+        return Outcome.OK
+    if status == 429:
+        return Outcome.THROTTLED
+    if status in MAY_BE_OVERFLOW and _is_overflow(body):
+        return Outcome.CONTEXT_OVERFLOW
+    if status in CALLERS_OWN:
+        return Outcome.CALLER_ERROR
+    return Outcome.SERVER_ERROR
+
+
+def is_json_object(body: bytes) -> bool:
+    """Return whether a body is one whole JSON object."""
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def error_in(body: bytes) -> bool:
+    """Return whether a body of status 200 reports an error all the same."""
+    try:
+        return msgspec.json.decode(body, type=_Body).error is not None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def _is_overflow(body: bytes) -> bool:
+    try:
+        answer = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    error = answer.error
+    if isinstance(error, _Error):
+        if error.code in OVERFLOW_CODES or error.type in OVERFLOW_CODES:
+            return True
+        text = error.message or ""
+    else:
+        text = error or answer.message or bytes(answer.detail).decode("utf-8", "replace")
+    text = text.lower()
+    return any(words in text for words in OVERFLOW_WORDS)
+
+
+def retry_after_s(headers: dict[bytes, bytes], wall_s: float) -> float | None:
+    """Return how long a replica asks to be left alone, in seconds, or None; `wall_s` is Unix time."""
+    for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
+        value = headers.get(name, b"").decode("latin-1").strip()
+        if not value:
+            continue
+        try:
+            return max(float(value) / unit, 0.0)
+        except ValueError:
+            pass
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            continue
+        return max((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - wall_s, 0.0)
+    return None

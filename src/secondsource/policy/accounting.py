@@ -1,0 +1,79 @@
+"""What an attempt costs: its share of the replica's busy time at the chip's rent, or a hosted API's price.
+
+The time a replica is busy is divided among the attempts in flight, second by second, so that the shares of all
+attempts add up to the busy time, never more: with four in flight, each bears a quarter.
+"""
+
+from typing import NamedTuple
+
+from secondsource.core.fleet import Price
+from secondsource.core.records import Outcome
+
+NANOSECONDS_PER_HOUR = 3_600_000_000_000
+TOKENS_PER_PRICE = 1_000_000
+FRACTION_BITS = 20  # of a nanosecond, so that division among many loses nothing that shows
+
+OPERATORS_OWN = frozenset(Outcome) - {Outcome.OK, Outcome.CLIENT_GONE}
+
+
+class ShareClock:
+    """The busy time of one replica, shared equally among the attempts in flight (processor sharing)."""
+
+    __slots__ = ("_active", "_last_ns", "_virtual")
+
+    def __init__(self) -> None:
+        self._active = 0
+        self._last_ns = 0
+        self._virtual = 0
+
+    def enter(self, now_ns: int) -> int:
+        """Start an attempt; returns the mark that `leave` wants."""
+        self._advance(now_ns)
+        self._active += 1
+        return self._virtual
+
+    def so_far(self, now_ns: int, mark: int) -> int:
+        """Return an attempt's share of the busy time until now, in nanoseconds."""
+        self._advance(now_ns)
+        return (self._virtual - mark) >> FRACTION_BITS
+
+    def leave(self, now_ns: int, mark: int) -> int:
+        """End an attempt; returns its share of the busy time in nanoseconds."""
+        self._advance(now_ns)
+        self._active -= 1
+        assert self._active >= 0, "an attempt left a replica it had not entered"
+        return (self._virtual - mark) >> FRACTION_BITS
+
+    def _advance(self, now_ns: int) -> None:
+        if self._active and now_ns > self._last_ns:
+            self._virtual += ((now_ns - self._last_ns) << FRACTION_BITS) // self._active
+        self._last_ns = now_ns
+
+
+class Usage(NamedTuple):
+    """Tokens of one attempt."""
+
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+
+
+def cost_nano_usd(price: Price, replica_ns: int, usage: Usage) -> int:
+    """Return what an attempt cost, in nano-dollars, rounded half up once at the end."""
+    uncached = max(usage.tokens_in - usage.tokens_cached, 0)
+    by_token = (
+        uncached * price.nano_usd_per_million_input_tokens
+        + usage.tokens_cached * price.nano_usd_per_million_cached_tokens
+        + usage.tokens_out * price.nano_usd_per_million_output_tokens
+    )
+    by_time = replica_ns * price.nano_usd_per_replica_hour
+    return _divide(by_token, TOKENS_PER_PRICE) + _divide(by_time, NANOSECONDS_PER_HOUR)
+
+
+def tenants_part(outcome: Outcome, cost: int) -> int:
+    """Return what of the cost the tenant bears: a failed attempt is the operator's."""
+    return 0 if outcome in OPERATORS_OWN else cost
+
+
+def _divide(numerator: int, denominator: int) -> int:
+    return (numerator + denominator // 2) // denominator

@@ -1,0 +1,155 @@
+"""What to do when an attempt has failed: pass it on, ask elsewhere, or give up. One `Failover` a request.
+
+attempt fails ──► caller's own error? ──► PASS_ON
+              ──► nothing left to try, or no budget? ──► GIVE_UP
+              ──► AGAIN: `choose` names the next replica and how the answer goes on there
+"""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from secondsource.core.fleet import Continuation
+from secondsource.core.records import Kind, Outcome
+from secondsource.policy.retry_budget import RetryBudget
+from secondsource.policy.routing import Replica, Router, Wait, Wanted
+
+MOST_ATTEMPTS = 8
+REASK_BACKOFF_S = 0.2
+
+# After these, the same replica may be asked the same thing again once its circuit allows it. A replica that was
+# silent, stalled or garbled is not: it had its chance at this request, and each try costs a whole time-out.
+MAY_ASK_AGAIN = frozenset(
+    {
+        Outcome.CONNECT_FAILED,
+        Outcome.RESET,
+        Outcome.THROTTLED,
+        Outcome.SERVER_ERROR,
+        Outcome.ERROR_EVENT,
+        Outcome.CUT,
+    }
+)
+PASSED_ON = frozenset({Outcome.CALLER_ERROR})
+FINAL = frozenset({Outcome.DEPARTED, Outcome.TOTAL_TIMEOUT, Outcome.CLIENT_GONE, Outcome.INTERRUPTED})
+NOT_THE_SUPPLIERS_FAULT = frozenset({Outcome.CONTEXT_OVERFLOW, Outcome.PREFILL_REFUSED})
+
+
+class Verdict(Enum):
+    """What to do after a failed attempt."""
+
+    PASS_ON = auto()
+    AGAIN = auto()
+    GIVE_UP = auto()
+
+
+class Next(NamedTuple):
+    """The next attempt: where, and why it is made."""
+
+    replica: Replica
+    kind: Kind
+
+
+class Failover:
+    """The memory of one request: where it has been, and what it may still try."""
+
+    __slots__ = (
+        "_avoid",
+        "_budget",
+        "_model",
+        "_more_context_than",
+        "_router",
+        "_suppliers",
+        "_tried",
+        "attempts",
+        "last_outcome",
+    )
+
+    def __init__(self, router: Router, budget: RetryBudget, model: str) -> None:
+        self._router = router
+        self._budget = budget
+        self._model = model
+        self.attempts = 0
+        self.last_outcome: Outcome | None = None
+        self._avoid: set[Replica] = set()  # never again for this request
+        self._tried: dict[Replica, float] = {}  # not before this time
+        self._suppliers: set[str] = set()
+        self._more_context_than: int | None = None
+
+    def first(self, now: float) -> Next | Wait | None:
+        """Return where to send a new request."""
+        found = self._router.choose(Wanted(self._model), now)
+        return self._sent(found, Kind.FIRST) if isinstance(found, Replica) else found
+
+    def after(self, replica: Replica, outcome: Outcome, now: float) -> Verdict:
+        """Return what to do now that an attempt at `replica` has failed."""
+        self.last_outcome = outcome
+        if outcome in PASSED_ON:
+            return Verdict.PASS_ON
+        if outcome in FINAL or self.attempts >= MOST_ATTEMPTS:
+            return Verdict.GIVE_UP
+        if outcome is Outcome.CONTEXT_OVERFLOW:
+            limit = replica.pool.context_tokens
+            self._avoid.update(other for other in self._router.replicas if other.pool.name == replica.pool.name)
+            self._more_context_than = max(limit or 0, self._more_context_than or 0)
+            # An unknown limit has no larger one; the replica's own answer is the best there is.
+            return Verdict.AGAIN if limit is not None and self._larger_exists() else Verdict.PASS_ON
+        if outcome is Outcome.PREFILL_REFUSED:
+            return Verdict.AGAIN
+        if outcome in MAY_ASK_AGAIN:
+            self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** (self.attempts - 1)
+        else:
+            self._avoid.add(replica)
+        self._suppliers.add(replica.pool.supplier)
+        if self.attempts == 1 or self._budget.withdraw(now):
+            return Verdict.AGAIN
+        return Verdict.GIVE_UP
+
+    def choose(self, now: float, *, sent: bool, continuable: bool) -> Next | Wait | None:
+        """Return the next attempt of a request that failed before.
+
+        `sent`: something has reached the client. `continuable`: the request allows its answer to be continued.
+        """
+        wishes = [True, False] if sent and continuable else [False]
+        found: Replica | Wait | None = None
+        for must_continue in wishes:
+            found = self._best(now, must_continue=must_continue)
+            if isinstance(found, Replica):
+                break
+        if not isinstance(found, Replica):
+            return found
+        if not sent:
+            return self._sent(found, Kind.RETRY)
+        can = continuable and found.state.continuation is not Continuation.NONE
+        return self._sent(found, Kind.CONTINUATION if can else Kind.REMAKE)
+
+    def has_other(self, replica: Replica, now: float) -> bool:
+        """Return whether a replica other than this one, and not tried before, could take the request now."""
+        wanted = Wanted(self._model, self._avoid | self._tried.keys() | {replica}, (), self._more_context_than)
+        return self._router.has(wanted, now)
+
+    def soonest(self, now: float) -> float:
+        """Return when a replica of the model might be had, for a client that is told to come back."""
+        return self._router.soonest(self._model, now)
+
+    def _best(self, now: float, *, must_continue: bool) -> Replica | Wait | None:
+        """Prefer another supplier, then another replica, then one that may be asked again."""
+        untried = self._avoid | self._tried.keys()
+        waits: list[float] = []
+        for avoid, suppliers in ((untried, self._suppliers), (untried, ()), (self._avoid_until(now), ())):
+            wanted = Wanted(self._model, avoid, suppliers, self._more_context_than, must_continue)
+            found = self._router.choose(wanted, now)
+            if isinstance(found, Replica):
+                return found
+            if isinstance(found, Wait):
+                waits.append(found.until)
+        waits += [at for replica, at in self._tried.items() if at > now and replica not in self._avoid]
+        return Wait(min(waits)) if waits else None
+
+    def _avoid_until(self, now: float) -> set[Replica]:
+        return self._avoid | {replica for replica, at in self._tried.items() if at > now}
+
+    def _larger_exists(self) -> bool:
+        return self._router.has_larger(self._model, self._more_context_than or 0)
+
+    def _sent(self, replica: Replica, kind: Kind) -> Next:
+        self.attempts += 1
+        return Next(replica, kind)

@@ -1,0 +1,177 @@
+"""Which replica a request goes to: filter, then share by weight among pools, then the less busy of two.
+
+The router owns what is known of each replica. It reads no clock: `now` is monotonic seconds from the caller.
+"""
+
+from collections.abc import Container, Mapping
+from random import Random
+from typing import NamedTuple
+
+from secondsource.core.fleet import Continuation, Fleet, Pool
+from secondsource.policy.accounting import ShareClock
+from secondsource.policy.circuit import Circuit, CircuitState
+
+
+class PoolState:
+    """A pool and what was found out about it while serving."""
+
+    __slots__ = ("continuation", "pool", "prefill_repeats", "replicas", "virtual")
+
+    def __init__(self, pool: Pool, random: Random) -> None:
+        self.pool = pool
+        self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
+        self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
+        self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
+        self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
+
+    def continuation_refused(self) -> None:
+        """Remember that this pool refuses to continue the way it was asked to, and try the next simpler one."""
+        exact = self.continuation is Continuation.TOKENS
+        self.continuation = Continuation.PREFILL if exact else Continuation.NONE
+
+
+class Replica:
+    """One running copy of a model and what is known of it."""
+
+    __slots__ = ("circuit", "clock", "engine", "in_flight", "state", "url")
+
+    def __init__(self, state: PoolState, url: str, random: Random) -> None:
+        self.state = state
+        self.url = url
+        self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
+        self.in_flight = 0
+        self.circuit = Circuit(random)
+        self.clock = ShareClock()
+
+    @property
+    def pool(self) -> Pool:
+        """The pool this replica belongs to."""
+        return self.state.pool
+
+    def has_room(self) -> bool:
+        """Return whether the pool's `max_concurrency` allows one more attempt here."""
+        limit = self.state.pool.max_concurrency
+        return limit is None or self.in_flight < limit
+
+
+class Wanted(NamedTuple):
+    """What a request needs of a replica."""
+
+    model: str
+    avoid: Container[Replica] = ()
+    avoid_suppliers: Container[str] = ()
+    more_context_than: int | None = None  # after a context overflow
+    must_continue: bool = False  # only pools that can continue a cut answer
+
+
+class Wait(NamedTuple):
+    """No replica now; the earliest time at which one might be had."""
+
+    until: float
+
+
+class Router:
+    """Chooses replicas; the owner of every pool's and replica's state."""
+
+    def __init__(self, fleet: Fleet, random: Random) -> None:
+        self._random = random
+        self.pools = tuple(PoolState(pool, random) for pool in fleet.pools)
+        self._tiers: Mapping[str, tuple[tuple[PoolState, ...], ...]] = {
+            model: _tiers([state for state in self.pools if state.pool.model == model]) for model in fleet.models
+        }
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Every replica of the fleet, in the order of the file."""
+        return tuple(replica for state in self.pools for replica in state.replicas)
+
+    def serves(self, model: str) -> bool:
+        """Return whether the fleet has a pool for this model."""
+        return model in self._tiers
+
+    def ready(self, model: str) -> bool:
+        """Return whether at least one replica of the model is not known to be down."""
+        return any(
+            replica.circuit.state is not CircuitState.OPEN
+            for tier in self._tiers[model]
+            for state in tier
+            for replica in state.replicas
+        )
+
+    def soonest(self, model: str, now: float) -> float:
+        """Return the earliest time at which a replica of the model might be asked."""
+        states = (state for tier in self._tiers[model] for state in tier)
+        return min(replica.circuit.ready_at(now) for state in states for replica in state.replicas)
+
+    def has_larger(self, model: str, context_tokens: int) -> bool:
+        """Return whether a pool of the model takes a longer context than this."""
+        states = (state for tier in self._tiers[model] for state in tier)
+        return any((state.pool.context_tokens or 0) > context_tokens for state in states)
+
+    def has(self, wanted: Wanted, now: float) -> bool:
+        """Return whether a replica could be chosen now, without choosing it."""
+        return any(
+            replica not in wanted.avoid and replica.circuit.allows(now) and replica.has_room()
+            for tier in self._tiers[wanted.model]
+            for state in tier
+            if _fits(state, wanted)
+            for replica in state.replicas
+        )
+
+    def choose(self, wanted: Wanted, now: float) -> Replica | Wait | None:
+        """Return a replica, or when to ask again, or None when no replica fits even in time."""
+        earliest: float | None = None
+        for tier in self._tiers[wanted.model]:
+            usable: list[tuple[PoolState, list[Replica]]] = []
+            for state in tier:
+                if not _fits(state, wanted):
+                    continue
+                free = []
+                for replica in state.replicas:
+                    if replica in wanted.avoid:
+                        continue
+                    if replica.circuit.allows(now) and replica.has_room():
+                        free.append(replica)
+                    else:
+                        ready_at = replica.circuit.ready_at(now)
+                        earliest = ready_at if earliest is None else min(earliest, ready_at)
+                if free:
+                    usable.append((state, free))
+            if usable:
+                return self._pick(tier, usable)
+        return None if earliest is None else Wait(earliest)
+
+    def _pick(self, tier: tuple[PoolState, ...], usable: list[tuple[PoolState, list[Replica]]]) -> Replica:
+        # Stride scheduling: the pool furthest behind its weight is next. One that was away is lifted level with
+        # the others, so that it does not catch up in a flood when it returns.
+        state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
+        level = state.virtual
+        for other in tier:
+            other.virtual = max(other.virtual, level)
+        state.virtual = level + 1.0 / state.pool.weight
+        if len(free) == 1:
+            return free[0]
+        first = int(self._random.random() * len(free))
+        second = int(self._random.random() * (len(free) - 1))
+        one, two = free[first], free[second + (second >= first)]
+        return one if one.in_flight <= two.in_flight else two
+
+
+def _behind(usable: tuple[PoolState, list[Replica]]) -> float:
+    return usable[0].virtual
+
+
+def _fits(state: PoolState, wanted: Wanted) -> bool:
+    pool = state.pool
+    if pool.supplier in wanted.avoid_suppliers:
+        return False
+    if wanted.must_continue and state.continuation is Continuation.NONE:
+        return False
+    if wanted.more_context_than is not None:
+        return pool.context_tokens is not None and pool.context_tokens > wanted.more_context_than
+    return True
+
+
+def _tiers(states: list[PoolState]) -> tuple[tuple[PoolState, ...], ...]:
+    orders = sorted({state.pool.order for state in states})
+    return tuple(tuple(state for state in states if state.pool.order == order) for order in orders)

@@ -1,0 +1,35 @@
+"""Views: what others may see of the state that policy owns, copied so that nobody can change it."""
+
+import msgspec
+
+from secondsource.core.fleet import Continuation
+from secondsource.policy.circuit import CircuitState
+
+
+class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica as it stands now; durations are seconds from now."""
+
+    pool: str
+    supplier: str
+    chip: str
+    model: str
+    replica: str  # its base URL
+    in_flight: int
+    circuit: CircuitState
+    engine: str = ""  # as the replica names itself; "" when it has not said
+    continuation: Continuation = Continuation.NONE  # as found out, which may be less than the fleet file says
+    throttled_for_s: float = 0.0
+    next_probe_in_s: float = 0.0
+
+
+class RequestView(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is being answered now."""
+
+    request_id: str
+    tenant: str
+    lane: str
+    endpoint: str
+    model: str
+    waiting: bool  # for a replica
+    tokens_delivered: int
+    running_for_s: float
