@@ -158,6 +158,4 @@ def one_chip(catalog: Catalog, name: str) -> Chip:
     for chip in catalog.chips:
         if name in (chip.name, *chip.aliases):
             return chip
-    raise InputError(
-        f'no chip "{name}" in the catalogue; {suggestion(name, [chip.name for chip in catalog.chips])}'
-    )
+    raise InputError(f'no chip "{name}" in the catalogue; {suggestion(name, [chip.name for chip in catalog.chips])}')

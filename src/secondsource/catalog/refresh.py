@@ -57,9 +57,7 @@ def from_directory(directory: Path, suppliers: tuple[str, ...], as_of: date | No
             )
         snapshots.append(_snapshot(supplier, path.read_bytes(), str(path), known))
     if not snapshots:
-        raise InputError(
-            f"{directory}: no <supplier>/vms.csv for {', '.join(suppliers)}; expected SkyPilot's layout"
-        )
+        raise InputError(f"{directory}: no <supplier>/vms.csv for {', '.join(suppliers)}; expected SkyPilot's layout")
     return snapshots
 
 

@@ -68,9 +68,7 @@ def read_vms(text: str, origin: str, supplier: str, as_of: date, source: str) ->
     rows = csv.DictReader(io.StringIO(text))
     missing = [name for name in _NEEDED if name not in (rows.fieldnames or ())]
     if missing:
-        raise InputError(
-            f"{origin}:1: no column {', '.join(missing)}; expected the header of a SkyPilot vms.csv"
-        )
+        raise InputError(f"{origin}:1: no column {', '.join(missing)}; expected the header of a SkyPilot vms.csv")
     offers: dict[str, Offer] = {}
     left_out: Counter[str] = Counter()
     for row in rows:
@@ -82,14 +80,10 @@ def read_vms(text: str, origin: str, supplier: str, as_of: date, source: str) ->
                 held = offers.get(found.name)
                 if held is None or found.nano_usd_per_chip_hour < held.nano_usd_per_chip_hour:
                     offers[found.name] = found
-    return Reading(
-        offers=tuple(offers[name] for name in sorted(offers)), left_out=tuple(sorted(left_out.items()))
-    )
+    return Reading(offers=tuple(offers[name] for name in sorted(offers)), left_out=tuple(sorted(left_out.items())))
 
 
-def _offer(
-    row: Mapping[str, str], supplier: str, *, spot: bool, as_of: date, source: str
-) -> Offer | str | None:
+def _offer(row: Mapping[str, str], supplier: str, *, spot: bool, as_of: date, source: str) -> Offer | str | None:
     """Return the row's offer, None where it has no such price, or the reason to leave the row out."""
     named = _chip(row["AcceleratorName"] or "", row["AcceleratorCount"] or "")
     if named is None:

@@ -45,11 +45,7 @@ def _usd_per_chip_hour(value: object) -> Decimal | Refusal:
     price = Decimal(value)
     if _CHEAPEST <= price <= _DEAREST:
         return price
-    hint = (
-        "is it per instance, per day or per month? divide"
-        if price > _DEAREST
-        else "is it per second or in cents?"
-    )
+    hint = "is it per instance, per day or per month? divide" if price > _DEAREST else "is it per second or in cents?"
     return Refusal(f"expected dollars per chip and hour from {_CHEAPEST} to {_DEAREST}, got {price}; {hint}")
 
 
@@ -58,11 +54,7 @@ def _flag(value: object) -> bool | Refusal:
 
 
 def _names(value: object) -> tuple[str, ...] | Refusal:
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(each, str) and _NAME.fullmatch(each) for each in value)
-    ):
+    if isinstance(value, list) and value and all(isinstance(each, str) and _NAME.fullmatch(each) for each in value):
         return tuple(value)
     return Refusal(f"expected an array of names, got {describe(value)}")
 

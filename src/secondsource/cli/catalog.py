@@ -34,12 +34,8 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     show = actions.add_parser("show", help="a chip's figures, or an offer with its source")
     show.add_argument("name", help="a chip (h100-sxm) or an offer (azure/eastus/h100-sxm/8/on-demand)")
     renew = actions.add_parser("refresh", help="read SkyPilot's public catalogue")
-    renew.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR", help="a copy: DIR/<supplier>/vms.csv"
-    )
-    renew.add_argument(
-        "--as-of", type=_day, metavar="DATE", help="the day of the copy's prices, as 2026-05-20"
-    )
+    renew.add_argument("--from", dest="source", type=Path, metavar="DIR", help="a copy: DIR/<supplier>/vms.csv")
+    renew.add_argument("--as-of", type=_day, metavar="DATE", help="the day of the copy's prices, as 2026-05-20")
     renew.add_argument("--supplier", action="append", help="only this one; may be given several times")
     renew.add_argument("--url", default=refresh.BASE_URL, help="where <supplier>/vms.csv is")
     renew.add_argument("--history-url", default=refresh.HISTORY_URL, help="where the date of a file is")
@@ -51,26 +47,18 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 def _add_list(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = actions.add_parser("list", help="the offers, or with --chips the chips")
     parser.add_argument("--chips", action="store_true", help="list chips instead of offers")
-    parser.add_argument(
-        "--chip", action="append", default=[], help="only this chip; may be given several times"
-    )
+    parser.add_argument("--chip", action="append", default=[], help="only this chip; may be given several times")
     parser.add_argument("--supplier", action="append", default=[], help="only this supplier; may be repeated")
     parser.add_argument("--region", action="append", default=[], help="only this region; may be repeated")
-    parser.add_argument(
-        "--terms", action="append", default=[], help="on-demand, spot, 12-months or 36-months"
-    )
+    parser.add_argument("--terms", action="append", default=[], help="on-demand, spot, 12-months or 36-months")
     _add_common(parser)
     parser.set_defaults(run=_list)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     default = Path(platformdirs.user_data_dir("secondsource")) / "catalog"
-    parser.add_argument(
-        "--catalog", type=Path, default=default, metavar="DIR", help="where refreshed prices are"
-    )
-    parser.add_argument(
-        "--stale-after", type=int, default=STALE_AFTER_DAYS, metavar="DAYS", help="warn beyond this"
-    )
+    parser.add_argument("--catalog", type=Path, default=default, metavar="DIR", help="where refreshed prices are")
+    parser.add_argument("--stale-after", type=int, default=STALE_AFTER_DAYS, metavar="DAYS", help="warn beyond this")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -89,15 +77,11 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     offers = _chosen(catalog, arguments)
     if not offers:
-        raise NoAnswerError(
-            "no offer has all of these; leave a filter out, or run: secondsource catalog refresh"
-        )
+        raise NoAnswerError("no offer has all of these; leave a filter out, or run: secondsource catalog refresh")
     if arguments.json:
         print(json.dumps({"offers": [_offer_json(offer, today) for offer in offers]}, indent=1))
     else:
-        table = _table(
-            "supplier", "region", "chip", ">chips", "terms", ">$/chip-h", "as of", ">age d", "confidence"
-        )
+        table = _table("supplier", "region", "chip", ">chips", "terms", ">$/chip-h", "as of", ">age d", "confidence")
         for offer in offers:
             price = f"{dollars(offer.nano_usd_per_chip_hour):.4f}"
             about = (str(offer.as_of), str(offer.age_days(today)), offer.confidence.value)
@@ -159,9 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _refresh(arguments: argparse.Namespace) -> int:
     today = date.today()
     if arguments.as_of is not None and arguments.source is None:
-        raise InputError(
-            "--as-of: only for a copy given with --from; over the network the date is the server's"
-        )
+        raise InputError("--as-of: only for a copy given with --from; over the network the date is the server's")
     if arguments.as_of is not None and arguments.as_of > today:
         raise InputError(f"--as-of: {arguments.as_of} is after today, {today}; give the day of the prices")
     suppliers = tuple(arguments.supplier or refresh.SUPPLIERS)
@@ -265,9 +247,7 @@ def _print_chips(chips: tuple[Chip, ...], *, as_json: bool) -> None:
             chip.hbm_gb,
             chip.hbm_tb_s,
         )
-        shown = (
-            "-" if value is None else f"{value:g}" for value in (*numbers, chip.scaleup_gb_s, chip.tdp_w)
-        )
+        shown = ("-" if value is None else f"{value:g}" for value in (*numbers, chip.scaleup_gb_s, chip.tdp_w))
         table.add_row(chip.name, chip.vendor, *shown, "to nobody" if chip.internal else "yes")
     _console().print(table)
 

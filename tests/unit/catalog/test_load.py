@@ -80,15 +80,11 @@ def test_a_fault_is_named_by_line_key_and_remedy(old: str, new: str, expected: s
 def test_what_is_shipped_covers_the_market_and_is_dated_and_sourced() -> None:
     catalog = shipped_catalog(TODAY)
     rented = {(offer.supplier, offer.chip) for offer in catalog.offers}
-    assert {"azure", "oci", "gcp", "aws", "coreweave", "lambda", "nebius"} <= {
-        supplier for supplier, _ in rented
-    }
+    assert {"azure", "oci", "gcp", "aws", "coreweave", "lambda", "nebius"} <= {supplier for supplier, _ in rented}
     assert {("azure", "gb200-nvl72"), ("gcp", "tpu-v6e"), ("oci", "mi300x"), ("aws", "b300-sxm")} <= rented
     assert {"on-demand", "spot", "12-months", "36-months"} == {offer.terms for offer in catalog.offers}
     assert all(offer.source and offer.as_of <= TODAY for offer in catalog.offers)
-    assert not {offer.chip for offer in catalog.offers} & {
-        chip.name for chip in catalog.chips if chip.internal
-    }
+    assert not {offer.chip for offer in catalog.offers} & {chip.name for chip in catalog.chips if chip.internal}
 
 
 def test_the_shipped_chips_cover_every_vendor() -> None:

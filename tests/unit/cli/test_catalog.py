@@ -16,19 +16,14 @@ def listed(capsys: pytest.CaptureFixture[str], *flags: str) -> list[dict[str, ob
     return offers
 
 
-def test_list_filters_and_every_row_has_date_and_source(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_filters_and_every_row_has_date_and_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     offers = listed(capsys, "--catalog", str(tmp_path), "--chip", "tpu-v6e", "--terms", "12-months")
     assert {offer["chip"] for offer in offers} == {"tpu-v6e"}
     assert all(offer["as_of"] and offer["source"] and offer["confidence"] == "low" for offer in offers)
 
 
 def test_list_warns_with_the_age_of_old_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["catalog", "list", "--catalog", str(tmp_path), "--supplier", "lambda", "--stale-after", "1"])
-        == 0
-    )
+    assert main(["catalog", "list", "--catalog", str(tmp_path), "--supplier", "lambda", "--stale-after", "1"]) == 0
     printed = capsys.readouterr()
     assert "of these prices are old, the oldest" in printed.err
     assert "lambda" in printed.out
@@ -78,6 +73,6 @@ def test_refresh_does_not_replace_a_newer_price_with_an_older(
     copy = ["--from", str(tmp_path), "--catalog", str(tmp_path / "kept"), "--json"]
     assert main(["catalog", "refresh", *copy, "--as-of", "2020-01-01"]) == 0
     assert json.loads(capsys.readouterr().out)["refreshed"][0]["replaced"] == 0
-    assert listed(
-        capsys, "--catalog", str(tmp_path / "kept"), "--region", "eastus", "--chip", "h100-sxm"
-    ) == listed(capsys, "--catalog", str(tmp_path / "none"), "--region", "eastus", "--chip", "h100-sxm")
+    assert listed(capsys, "--catalog", str(tmp_path / "kept"), "--region", "eastus", "--chip", "h100-sxm") == listed(
+        capsys, "--catalog", str(tmp_path / "none"), "--region", "eastus", "--chip", "h100-sxm"
+    )
