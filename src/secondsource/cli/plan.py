@@ -6,21 +6,15 @@ from pathlib import Path
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "plan", help="what to rent: the cheapest mix that survives losing any supplier"
-    )
+    parser = subparsers.add_parser("plan", help="what to rent: the cheapest mix that survives losing any supplier")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("spec", nargs="?", type=Path, metavar="SPEC.toml", help="what to serve and survive")
     source.add_argument("--from-melange", type=Path, metavar="CASE.json", help="plan a case of Mélange's")
     parser.add_argument("--json", action="store_true", help="the whole plan as JSON on standard output")
     parser.add_argument("--explain", action="store_true", help="why each offer, and what each cap costs")
-    parser.add_argument(
-        "--risk", type=float, metavar="W", help="plan for futures: weigh the worst fifth of them by W"
-    )
+    parser.add_argument("--risk", type=float, metavar="W", help="plan for futures: weigh the worst fifth of them by W")
     parser.add_argument("--what-if", metavar="'a.b=c'", help="plan again with one key changed, and compare")
-    parser.add_argument(
-        "--write-fleet", type=Path, metavar="FLEET.toml", help="write the fleet file for `up`"
-    )
+    parser.add_argument("--write-fleet", type=Path, metavar="FLEET.toml", help="write the fleet file for `up`")
     parser.add_argument("--plot", type=Path, metavar="PLAN.html", help="draw the plan as one HTML page")
     parser.add_argument("--month", metavar="YYYY-MM", help="the month --write-fleet is for; else the first")
     parser.add_argument("--seconds", type=float, help="search for so long at most; else as the SPEC says")

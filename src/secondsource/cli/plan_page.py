@@ -27,9 +27,7 @@ def page(report: Report, problem: Problem) -> str:
         _stack("Rent by supplier, dollars a month", report.months, _spend(report, problem), None),
         _caps(report),
     ]
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;color:#222}svg{width:100%}"
-    )
+    style = "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;color:#222}svg{width:100%}"
     head = (
         f"<h1>{escape(report.name)}</h1><p>{report.months[0]} to {report.months[-1]}: {usd(report.total_usd)}; "
         f"proven within {report.gap:.2%}.</p>"
@@ -104,9 +102,7 @@ def _stack(
         f'<span style="color:{_COLOURS[n % len(_COLOURS)]}">&#9632;</span> {escape(name)}'
         for n, name in enumerate(sorted(layers))
     )
-    return (
-        f'<h2>{escape(title)}</h2><p>{key}</p><svg viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(shapes)}</svg>'
-    )
+    return f'<h2>{escape(title)}</h2><p>{key}</p><svg viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(shapes)}</svg>'
 
 
 def _caps(report: Report) -> str:

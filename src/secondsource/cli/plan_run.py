@@ -49,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(
-    arguments: argparse.Namespace, path: Path, text: str, progress: Progress
-) -> tuple[Report, Spec, Planned]:
+def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progress) -> tuple[Report, Spec, Planned]:
     spec = parse_spec(text, str(path), path.parent)
     if arguments.seconds is not None:
         spec = msgspec.structs.replace(spec, seconds=arguments.seconds)

@@ -42,10 +42,9 @@ def _summary(console: Console, report: Report) -> None:
     if report.usd_per_1000_images is not None:
         parts.append(f"${report.usd_per_1000_images:,.4f} per thousand images")
     console.print("; ".join(parts))
-    console.print(
-        f"proven: no plan for less than {usd(report.bound_usd)}; gap {report.gap:.2%}; checked; "
-        f"{report.seconds:.1f} s"
-    )
+    over = report.objective_usd != report.total_usd
+    least = "no plan has less expected cost and risk over the futures than" if over else "no plan for less than"
+    console.print(f"proven: {least} {usd(report.bound_usd)}; gap {report.gap:.2%}; checked; {report.seconds:.1f} s")
 
 
 def _starts(console: Console, report: Report) -> None:

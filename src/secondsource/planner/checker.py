@@ -119,16 +119,12 @@ def _traffic(problem: Problem, plan: Plan, service: dict[tuple[str, int], int]) 
                     yield f"{demand.key} must be served whole, and the plan gives up {1 - share:.4f} of it"
 
 
-def _units_left(
-    problem: Problem, service: dict[tuple[str, int], int], case: str, pool: str, month: int
-) -> int:
+def _units_left(problem: Problem, service: dict[tuple[str, int], int], case: str, pool: str, month: int) -> int:
     """Return the pool's units that can be counted on in a case, worked out from the case's own name."""
     kind, _, name = case.partition(" ")
     units = 0
     for rental in problem.rentals:
-        gone = (kind == "supplier" and rental.supplier == name) or (
-            kind == "vendor" and rental.vendor == name
-        )
+        gone = (kind == "supplier" and rental.supplier == name) or (kind == "vendor" and rental.vendor == name)
         if kind != "normal" and not rental.firm:
             gone = True
         if rental.pool == pool and not gone:

@@ -34,9 +34,7 @@ def find_clash(model: Sparse, months: int, effort: Effort) -> Clash:
     return Clash(statements=tuple(found), month=_first_month(holds, found, months))
 
 
-def _explain(
-    holds: Callable[[Sequence[str]], bool], base: list[str], candidates: list[str], grown: bool
-) -> list[str]:
+def _explain(holds: Callable[[Sequence[str]], bool], base: list[str], candidates: list[str], grown: bool) -> list[str]:
     if grown and not holds(base):
         return []
     if len(candidates) <= 1:
@@ -48,9 +46,7 @@ def _explain(
     return first + second
 
 
-def _first_month(
-    holds: Callable[[Sequence[str], int | None], bool], found: Sequence[str], months: int
-) -> int | None:
+def _first_month(holds: Callable[[Sequence[str], int | None], bool], found: Sequence[str], months: int) -> int | None:
     low, high = 0, months - 1
     if holds(found, high):
         return None

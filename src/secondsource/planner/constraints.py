@@ -76,9 +76,7 @@ def count_pools(model: Sparse, problem: Problem, variables: Variables) -> None:
     """`u[pool,m] = sum_{o in pool} (a[o,m] + held[o,m])`, once for all units and once for the firm ones."""
     for (pool, firm, month), column in variables.pool.items():
         members = [
-            (r, rental)
-            for r, rental in enumerate(problem.rentals)
-            if rental.pool == pool and (rental.firm or not firm)
+            (r, rental) for r, rental in enumerate(problem.rentals) if rental.pool == pool and (rental.firm or not firm)
         ]
         terms = [(variables.active[r, month], -1.0) for r, _ in members if (r, month) in variables.active]
         held = float(sum(rental.held_in(month) for _, rental in members))

@@ -30,9 +30,7 @@ def drop_dominated(problem: Problem) -> Problem:
         problem,
         rentals=tuple(sorted(kept, key=lambda rental: order[rental.key])),
         limits=tuple(
-            msgspec.structs.replace(
-                limit, rentals=tuple(key for key in limit.rentals if key in {r.key for r in kept})
-            )
+            msgspec.structs.replace(limit, rentals=tuple(key for key in limit.rentals if key in {r.key for r in kept}))
             for limit in problem.limits
         ),
     )

@@ -21,20 +21,22 @@ def fleet_text(spec: Spec, planned: Planned, month: str) -> str:
         months = planned.plan.months
         raise InputError(f"--month {month}: not in the plan, {months[0]} to {months[-1]}")
     at = planned.plan.months.index(month)
-    parts = [f"# The fleet of {spec.name} in {month}, written by `secondsource plan --write-fleet`.", ""]
-    for supplier in spec.suppliers:
-        if supplier.max_share is not None:
-            parts += [f"[suppliers.{supplier.name}]", f"max_share = {supplier.max_share:g}", ""]
-    named = {supplier.name for supplier in spec.suppliers if supplier.max_share is not None}
+    parts = [
+        f"# The fleet of {spec.name} in {month}, written by `secondsource plan --write-fleet`.",
+        "# Lines that begin with `# planned:` are what the plan keeps to and this version's router does not enforce.",
+        "",
+    ]
     pools = _pools(spec, planned, at)
-    used = {line.split('"')[1] for pool in pools for line in pool if line.startswith("supplier")}
-    parts += [line for name in sorted(used - named) for line in (f"[suppliers.{name}]", "")]
+    shares = {supplier.name: supplier.max_share for supplier in spec.suppliers}
+    for name in sorted({line.split('"')[1] for pool in pools for line in pool if line.startswith("supplier")}):
+        share = shares.get(name)
+        parts += [f"[suppliers.{name}]", *([f"# planned: max_share = {share:g}"] if share is not None else []), ""]
     for pool in pools:
         parts += [*pool, ""]
     for number, lane in enumerate(spec.lanes):
-        parts += ["[[lanes]]", f'name = "{lane.name}"', f"priority = {number * 10}"]
-        parts += [f"ttft_s = {lane.slo.ttft_s:g}"] if lane.slo.ttft_s else []
-        parts += [f"tpot_s = {lane.slo.tpot_s:g}"] if lane.slo.tpot_s else []
+        parts += ["[[lanes]]", f'name = "{lane.name}"', f"# planned: priority = {number * 10}"]
+        parts += [f"# planned: ttft_s = {lane.slo.ttft_s:g}"] if lane.slo.ttft_s else []
+        parts += [f"# planned: tpot_s = {lane.slo.tpot_s:g}"] if lane.slo.tpot_s else []
         parts.append("")
     return "\n".join(parts)
 

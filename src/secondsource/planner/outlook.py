@@ -25,9 +25,7 @@ def look_ahead(
     """
     if spec.futures is None:
         if risk is not None:
-            raise InputError(
-                "--risk needs a [futures] table in the SPEC: how demand, price and delivery differ"
-            )
+            raise InputError("--risk needs a [futures] table in the SPEC: how demand, price and delivery differ")
         return planned, None
     prices = shortfall_prices(spec, planned.problem)
     rules = spec.futures
@@ -52,15 +50,11 @@ def plan_for_futures(problem: Problem, stakes: Stakes, spec: Spec, say: Callable
     target = Target(gap=spec.gap, seconds=max(spec.seconds, FUTURES_SECONDS * 0.8), progress=say)
     found = search(model, target)
     if found is None or not found.point:
-        raise NoAnswerError(
-            "no plan for the futures was found in the time given; give more with [plan] seconds"
-        )
+        raise NoAnswerError("no plan for the futures was found in the time given; give more with [plan] seconds")
     plan = read_plan(problem, model, found, over_futures=True)
     faults = check_plan(problem, plan)
     if faults:
-        raise SecondsourceError(
-            "a fault of the planner: its plan fails the checker: " + "; ".join(faults[:5])
-        )
+        raise SecondsourceError("a fault of the planner: its plan fails the checker: " + "; ".join(faults[:5]))
     return Planned(problem, model, found, plan)
 
 

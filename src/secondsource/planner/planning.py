@@ -76,9 +76,7 @@ def plan_problem(problem: Problem, target: Target, words: Mapping[str, str]) -> 
     plan = read_plan(problem, model, found)
     faults = check_plan(problem, plan)
     if faults:
-        raise SecondsourceError(
-            "the plan fails its own checker, a fault of the planner: " + "; ".join(faults[:5])
-        )
+        raise SecondsourceError("the plan fails its own checker, a fault of the planner: " + "; ".join(faults[:5]))
     return Planned(problem, model, found, plan)
 
 

@@ -125,8 +125,7 @@ def make_report(
         routes=_route_lines(planned),
         unserved=_unserved_lines(planned),
         binding=tuple(
-            _binding_line(spec, problem, price)
-            for price in price_statements(problem, planned.model, planned.found)
+            _binding_line(spec, problem, price) for price in price_statements(problem, planned.model, planned.found)
         ),
         explanation=explanation,
         outlook=outlook,

@@ -51,8 +51,7 @@ def resolve(
     rentals, pools = _rentals(spec, catalog)
     asked = _asked(spec, learnt)
     rates = {
-        key: tuple(_rate(spec, rate_of, item, pool, sizes.get(key, 1)) for item in asked)
-        for key, pool in pools.items()
+        key: tuple(_rate(spec, rate_of, item, pool, sizes.get(key, 1)) for item in asked) for key, pool in pools.items()
     }
     _check_served(asked, rates)
     rentals = tuple(rental for rental in rentals if any(rates[rental.pool]) or rental.held)
@@ -150,9 +149,7 @@ def _rentals(spec: Spec, catalog: Catalog) -> tuple[tuple[Rental, ...], dict[str
         key = pool_key(offer.supplier, offer.chip, offer.chips_per_unit)
         pool = _Pool(offer.chip, offer.profile_chip, offer.speed, offer.chips_per_unit)
         if pools.setdefault(key, pool) != pool:
-            raise InputError(
-                f"{offer.name}: offers of {key} differ in profile_chip or speed; name the chip anew"
-            )
+            raise InputError(f"{offer.name}: offers of {key} differ in profile_chip or speed; name the chip anew")
         rentals[offer.name] = Rental(
             key=offer.name,
             pool=key,
@@ -177,23 +174,26 @@ def _rentals(spec: Spec, catalog: Catalog) -> tuple[tuple[Rental, ...], dict[str
 def _check_chips(spec: Spec, vendors: Mapping[str, str]) -> None:
     own = {offer.chip for offer in spec.offers if offer.vendor}
     known = sorted({*vendors, *own})
-    named = [*spec.catalog.chips, *spec.catalog.exclude_chips]
-    named += [offer.chip for offer in spec.offers]
-    named += [rate.chip for rate in spec.rates]
-    named += [delivery.chip for delivery in spec.deliveries]
-    named += [item.chip for item in spec.limits if item.chip]
-    for chip in named:
+    named = [("catalog.chips", chip) for chip in spec.catalog.chips]
+    named += [("catalog.exclude_chips", chip) for chip in spec.catalog.exclude_chips]
+    named += [(f"offers.{number}", offer.chip) for number, offer in enumerate(spec.offers) if not offer.vendor]
+    named += [(f"rates.{number}", rate.chip) for number, rate in enumerate(spec.rates)]
+    named += [(f"deliveries.{number}", delivery.chip) for number, delivery in enumerate(spec.deliveries)]
+    named += [(f"limits.{number}", limit.chip) for number, limit in enumerate(spec.limits) if limit.chip]
+    for where, chip in named:
         if chip not in known:
+            place = spec.words.get(f"place.{where}", "")
             raise InputError(
-                f'no chip "{chip}" in the catalogue; {suggestion(chip, known)} '
-                f"For a chip of your own, add [[offers]] with its vendor."
+                f'{place}: no chip "{chip}" in the catalogue; {suggestion(chip, known)} '
+                f"For a chip of your own, add [[offers]] with its vendor and profile_chip."
             )
 
 
 def _check_held(spec: Spec, rentals: Mapping[str, Rental]) -> None:
-    for held in spec.held:
+    for number, held in enumerate(spec.held):
         if held.offer not in rentals:
-            raise InputError(f'[[held]] offer "{held.offer}": {suggestion(held.offer, sorted(rentals))}')
+            place = spec.words.get(f"place.held.{number}", "")
+            raise InputError(f'{place}: no offer "{held.offer}"; {suggestion(held.offer, sorted(rentals))}')
 
 
 def _wanted(spec: Spec, offer: Offer, own: set[str]) -> bool:
@@ -257,9 +257,7 @@ def _losses(spec: Spec, rentals: tuple[Rental, ...]) -> tuple[Loss, ...]:
         names = known if rule is True else list(rule or ())
         for name in names:
             if name not in known:
-                raise InputError(
-                    f'[survive] {kind.value}s: no {kind.value} "{name}"; {suggestion(name, known)}'
-                )
+                raise InputError(f'[survive] {kind.value}s: no {kind.value} "{name}"; {suggestion(name, known)}')
         return [Loss(kind=kind, name=name) for name in names]
 
     suppliers = sorted({rental.supplier for rental in rentals})

@@ -109,9 +109,7 @@ def _add_rent(problem: Problem, model: Model, future: Future, terms: dict[int, f
             terms[column] += _rent_in(problem, rental, month, future)
 
 
-def _add_future(
-    problem: Problem, model: Model, stakes: Stakes, future: Future, terms: dict[int, float]
-) -> None:
+def _add_future(problem: Problem, model: Model, stakes: Stakes, future: Future, terms: dict[int, float]) -> None:
     """Add a future's routes, its capacity and its shortfall, whose price joins the future's cost."""
     units = _pool_units(problem, model, future)
     busy: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -165,9 +163,7 @@ def _pool_units(problem: Problem, model: Model, future: Future) -> dict[tuple[st
     return units
 
 
-def try_plan(
-    name: str, problem: Problem, starts: Sequence[Start], stakes: Stakes, say: Callable[[str], None]
-) -> Trial:
+def try_plan(name: str, problem: Problem, starts: Sequence[Start], stakes: Stakes, say: Callable[[str], None]) -> Trial:
     """Return how fixed starts fare over the stakes' futures: rent as it turns out, and what is not served."""
     outcomes = []
     for future in stakes.futures:

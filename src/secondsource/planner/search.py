@@ -87,11 +87,7 @@ def _inner_gap(gap: float) -> float:
 
 
 def _better(found: Found, solution: Solution, whole: bool) -> Found:
-    bound = (
-        max(found.bound, solution.bound)
-        if whole and solution.status is not Status.INFEASIBLE
-        else found.bound
-    )
+    bound = max(found.bound, solution.bound) if whole and solution.status is not Status.INFEASIBLE else found.bound
     if solution.point and solution.objective < found.objective:
         return replace(found, point=solution.point, objective=solution.objective, bound=bound)
     return replace(found, bound=bound)
@@ -112,9 +108,7 @@ def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
     """Return the model with each start kept near its relaxed value; reach 2 frees monthly offers."""
     lower = list(model.sparse.column_lower)
     upper = list(model.sparse.column_upper)
-    monthly = {model.variables.active[key] for key in model.variables.active} & set(
-        model.variables.start.values()
-    )
+    monthly = {model.variables.active[key] for key in model.variables.active} & set(model.variables.start.values())
     used = {r for (r, month), c in model.variables.start.items() if relaxation.point[c] > _TINY}
     for (r, _), column in model.variables.start.items():
         value = relaxation.point[column]

@@ -88,9 +88,7 @@ def _load(model: Sparse, relaxed: bool, effort: Effort) -> highspy.Highs:
         whole, free = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous
         lp.integrality_ = [whole if integer else free for integer in model.integer]
     if highs.passModel(lp) == highspy.HighsStatus.kError:
-        raise SecondsourceError(
-            "the solver refused the model; this is a fault of the planner, not of the SPEC"
-        )
+        raise SecondsourceError("the solver refused the model; this is a fault of the planner, not of the SPEC")
     return highs
 
 

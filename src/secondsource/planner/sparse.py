@@ -70,12 +70,8 @@ class Sparse:
             column_lower=self.column_lower,
             column_upper=self.column_upper,
             integer=self.integer,
-            row_lower=[
-                -INFINITY if free else value for free, value in zip(freed, self.row_lower, strict=True)
-            ],
-            row_upper=[
-                INFINITY if free else value for free, value in zip(freed, self.row_upper, strict=True)
-            ],
+            row_lower=[-INFINITY if free else value for free, value in zip(freed, self.row_lower, strict=True)],
+            row_upper=[INFINITY if free else value for free, value in zip(freed, self.row_upper, strict=True)],
             tags=self.tags,
             starts=self.starts,
             indices=self.indices,
@@ -84,6 +80,4 @@ class Sparse:
 
     def activity(self, row: int, point: Sequence[float]) -> float:
         """Return a row's value at a point."""
-        return sum(
-            self.values[k] * point[self.indices[k]] for k in range(self.starts[row], self.starts[row + 1])
-        )
+        return sum(self.values[k] * point[self.indices[k]] for k in range(self.starts[row], self.starts[row + 1]))

@@ -117,9 +117,7 @@ def _model(name: str, table: Table) -> ModelSpec:
 def _class(table: Table) -> ClassSpec:
     steps = table.optional("image_steps", rules.STEPS, 0)
     if steps:
-        table.refuse(
-            ("input_tokens", "output_tokens"), "an image class has image_steps and no tokens; remove it"
-        )
+        table.refuse(("input_tokens", "output_tokens"), "an image class has image_steps and no tokens; remove it")
     size = SizeClass(
         name=table.required("name", rules.NAME),
         image_steps=steps,
@@ -180,9 +178,7 @@ def _demand(table: Table, months: tuple[str, ...]) -> DemandSpec:
     growth = table.optional("growth_per_year", rules.GROWTH, None)
     surges = tuple(_surge(surge, months) for surge in table.tables("surges"))
     if growth is not None and len(given) > 1:
-        table.report(
-            "growth_per_year", "growth is for one first rate; with a rate for each month, leave it out"
-        )
+        table.report("growth_per_year", "growth is for one first rate; with a rate for each month, leave it out")
     values = [float(value) for value in by_month(table, "requests_per_s", given, months)]
     grown = forecast(values[0], len(months), float(growth or 0), surges)
     if len(given) > 1:

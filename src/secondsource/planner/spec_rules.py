@@ -69,9 +69,7 @@ USD_BY_MONTH = series("dollars", "1000000")
 
 def _whole_numbers(value: object) -> tuple[int, ...] | Refusal:
     if isinstance(value, list) and value:
-        numbers = [
-            item for item in value if isinstance(item, int) and not isinstance(item, bool) and item >= 0
-        ]
+        numbers = [item for item in value if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
         if len(numbers) == len(value):
             return tuple(numbers)
     return Refusal(f"expected an array of whole numbers of months, got {describe(value)}")

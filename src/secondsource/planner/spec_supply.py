@@ -10,9 +10,7 @@ from secondsource.planner.spec import DeliverySpec, HeldSpec, LimitSpec, OfferSp
 _PER_CHIP = "prices are per chip and hour; write usd_per_chip_hour, divided by chips_per_unit"
 
 
-def by_month(
-    table: Table, key: str, values: tuple[Decimal, ...], months: tuple[str, ...]
-) -> tuple[Decimal, ...]:
+def by_month(table: Table, key: str, values: tuple[Decimal, ...], months: tuple[str, ...]) -> tuple[Decimal, ...]:
     """Return one value for each month; one alone holds for all. A month missing is reported."""
     if len(values) == 1:
         return values * len(months)

@@ -29,8 +29,10 @@ def spell_out(spec: Spec, text: str, origin: str) -> Spec:
                 f"({place('suppliers', supplier.name, 'max_share')})"
             )
     for number, limit in enumerate(spec.limits):
-        what = " ".join(part for part in (limit.chip, limit.supplier and f"at {limit.supplier}") if part)
-        words[f"limits.{number}"] = f"at most so many {what} chips ({place('limits', number)})"
+        what = " ".join(part for part in (limit.chip, "chips", limit.supplier and f"at {limit.supplier}") if part)
+        least, most = min(limit.max_chips), max(limit.max_chips)
+        many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        words[f"limits.{number}"] = f"at most {many} {what} ({place('limits', number)})"
     words["survive.suppliers"] = f"survive the loss of supplier NAME ({place('survive', 'suppliers')})"
     words["survive.vendors"] = f"survive the loss of vendor NAME's chips ({place('survive', 'vendors')})"
     words["budget.usd_per_month"] = f"keep to the monthly budget ({place('budget', 'usd_per_month')})"
@@ -41,6 +43,12 @@ def spell_out(spec: Spec, text: str, origin: str) -> Spec:
         words[f"offers.{offer.name}.min_units"] = (
             f"orders of {offer.name} are of {offer.min_units} units or more ({place('offers', number)})"
         )
+    tables = {"offers": spec.offers, "rates": spec.rates, "deliveries": spec.deliveries, "held": spec.held}
+    for key, items in {**tables, "limits": spec.limits}.items():
+        for number in range(len(items)):
+            words[f"place.{key}.{number}"] = place(key, number)
+    for path in (("catalog", "chips"), ("catalog", "exclude_chips"), ("survive", "suppliers"), ("survive", "vendors")):
+        words[f"place.{'.'.join(path)}"] = place(*path)
     return msgspec.structs.replace(spec, words=words)
 
 

@@ -16,9 +16,7 @@ def change(text: str, what: str) -> str:
     key, equals, value = what.partition("=")
     path: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
     if not equals or not key.strip():
-        raise InputError(
-            f"--what-if {what!r}: expected a key and a value, such as suppliers.azure.max_share=0.3"
-        )
+        raise InputError(f"--what-if {what!r}: expected a key and a value, such as suppliers.azure.max_share=0.3")
     written = _as_toml(value.strip())
     lines = text.replace("\r\n", "\n").split("\n")
     found = _at(tomllib.loads(text), path)

@@ -37,9 +37,7 @@ def month_hours(month: str) -> int:
     return 24 * calendar.monthrange(int(year), int(number))[1]
 
 
-def forecast(
-    first: float, months: int, growth_per_year: float, surges: Sequence[Surge] = ()
-) -> tuple[float, ...]:
+def forecast(first: float, months: int, growth_per_year: float, surges: Sequence[Surge] = ()) -> tuple[float, ...]:
     """Return demand by month: `first * (1 + growth_per_year) ** (m / 12)`, times the surges that reach m.
 
     `first` is the rate in the first month (requests/s), `growth_per_year` a fraction (1.0 doubles it).

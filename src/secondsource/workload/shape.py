@@ -56,9 +56,7 @@ def windows_of(arrivals: Iterable[Arrival], window_s: float = 600.0) -> tuple[Wi
     whole = max(1, int(end // window_s))
     span = window_s if end >= window_s else max(end, 1.0)
     start = origin or 0.0
-    return tuple(
-        Window(start + i * window_s, count / span, lines[i]) for i, count in enumerate(counts[:whole])
-    )
+    return tuple(Window(start + i * window_s, count / span, lines[i]) for i, count in enumerate(counts[:whole]))
 
 
 def read_rates(path: Path, model: str | None = None) -> tuple[Window, ...]:
@@ -74,9 +72,7 @@ def read_rates(path: Path, model: str | None = None) -> tuple[Window, ...]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a CSV of rates: {error}") from error
     windows = [
-        _window(path, line, cells)
-        for line, cells in enumerate(_plain_rows(path, rows, model), start=1)
-        if cells
+        _window(path, line, cells) for line, cells in enumerate(_plain_rows(path, rows, model), start=1) if cells
     ]
     if not windows:
         raise InputError(f"{path}: no rates" + (f" for the model {model!r}" if model else ""))
@@ -109,9 +105,7 @@ def _window(path: Path, line: int, cells: tuple[str, str]) -> Window:
     try:
         window = Window(float(cells[0]), float(cells[1]), line)
     except ValueError as error:
-        raise InputError(
-            f"{path}:{line}: expected a time in s and a rate in requests/s, found {cells}"
-        ) from error
+        raise InputError(f"{path}:{line}: expected a time in s and a rate in requests/s, found {cells}") from error
     if window.requests_per_s < 0:
         raise InputError(f"{path}:{line}: a rate cannot be negative: {cells[1]}")
     return window

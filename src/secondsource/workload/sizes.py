@@ -84,9 +84,7 @@ def _step(tokens: int) -> int:
     return int(_CELLS_PER_OCTAVE * math.log2(1 + tokens))
 
 
-def _start(
-    places: Sequence[tuple[float, float]], weights: Sequence[int], count: int
-) -> list[tuple[float, float]]:
+def _start(places: Sequence[tuple[float, float]], weights: Sequence[int], count: int) -> list[tuple[float, float]]:
     """Return the cells in which the middles of `count` equal parts of the requests lie."""
     total = sum(weights)
     wanted = [(part + 0.5) * total / count for part in range(count)]

@@ -117,9 +117,7 @@ def _csv_rows(path: Path, form: Format) -> Iterator[Arrival]:
             if not cells:
                 continue
             try:
-                yield Arrival(
-                    seconds(cells[at_time]), int(cells[at_input]), int(cells[at_output]), reader.line_num
-                )
+                yield Arrival(seconds(cells[at_time]), int(cells[at_input]), int(cells[at_output]), reader.line_num)
             except (ValueError, IndexError) as error:
                 raise InputError(
                     f"{path}:{reader.line_num}: expected {','.join(columns)} as a time and two whole "

@@ -69,9 +69,7 @@ def problems(draw: st.DrawFn) -> Problem:
         )
     )
     caps = draw(st.sampled_from([(), (ShareCap(supplier="azure", max_share=0.6),)]))
-    limits = draw(
-        st.sampled_from([(), (Limit(key="limits.all", rentals=("offer-0",), max_chips=(16,) * months),)])
-    )
+    limits = draw(st.sampled_from([(), (Limit(key="limits.all", rentals=("offer-0",), max_chips=(16,) * months),)]))
     return Problem(
         months=("2027-01", "2027-02")[:months],
         hours=(744, 672)[:months],

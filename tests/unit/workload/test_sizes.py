@@ -10,9 +10,7 @@ def arrivals(sizes: list[tuple[int, int]]) -> list[Arrival]:
 
 
 def test_two_plain_groups_are_found_with_exact_means_and_shares() -> None:
-    learned = learn_classes(
-        arrivals([(100, 10), (110, 12)] * 30 + [(8000, 500), (9000, 700)] * 10), 2, "chat"
-    )
+    learned = learn_classes(arrivals([(100, 10), (110, 12)] * 30 + [(8000, 500), (9000, 700)] * 10), 2, "chat")
     assert [item.size.name for item in learned] == ["chat-1", "chat-2"]
     assert learned[0].size.input_tokens == pytest.approx(105)
     assert learned[0].size.output_tokens == pytest.approx(11)
