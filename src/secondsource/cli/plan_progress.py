@@ -9,11 +9,12 @@ _QUIET_S = 2.0
 
 
 class Progress:
-    """A spinner with one line on a terminal; elsewhere a line for each step, after the first two seconds."""
+    """A spinner with one line on a terminal; elsewhere a line every two seconds at most."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._began = time.monotonic()
+        self._said = self._began
         self._status = self._console.status("planning")
 
     def __enter__(self) -> "Progress":
@@ -32,5 +33,6 @@ class Progress:
         seconds = time.monotonic() - self._began
         if self._console.is_terminal:
             self._status.update(f"{seconds:5.1f} s  {text}")
-        elif seconds > _QUIET_S:
+        elif time.monotonic() - self._said > _QUIET_S:
+            self._said = time.monotonic()
             self._console.print(f"{seconds:5.1f} s  {text}", markup=False, highlight=False, soft_wrap=True)

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from secondsource.catalog.load import load_catalog
+from secondsource.catalog.records import STALE_AFTER_DAYS, Catalog
 from secondsource.cli import plan_page, plan_text
 from secondsource.cli.plan_progress import Progress
 from secondsource.core.errors import InputError
@@ -26,6 +27,7 @@ from secondsource.planner.spec_file import parse_spec, read_text
 from secondsource.planner.what_if import change
 
 MELANGE_SECONDS = 60.0
+PIPED_WIDTH = 160  # a pipe has no width of its own
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,14 +68,20 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     explanation = None
     if arguments.explain or arguments.plot:
         explanation = explain(planned.problem, planned.model, planned.found, planned.plan, say=progress.say)
-    stale = {offer.name: offer.age_days(today) for offer in catalog.stale(today)}
-    used = dict.fromkeys(start.offer for start in planned.plan.starts)
-    warnings = tuple(
-        f"the price of {name} is {stale[name]} days old; `secondsource catalog refresh` may have a newer one"
-        for name in used
-        if name in stale
+    return make_report(spec, planned, explanation, outlook, _warnings(planned, catalog, today)), spec, planned
+
+
+def _warnings(planned: Planned, catalog: Catalog, today: date) -> tuple[str, ...]:
+    """Return a warning about the prices the plan stands on that are old."""
+    used = {start.offer for start in planned.plan.starts}
+    ages = sorted((offer.age_days(today), offer.name) for offer in catalog.stale(today) if offer.name in used)
+    if not ages:
+        return ()
+    days, name = ages[-1]
+    return (
+        f"{len(ages)} of the prices it stands on are more than {STALE_AFTER_DAYS} days old, the oldest "
+        f"{days} ({name}); `secondsource catalog refresh` may have newer ones",
     )
-    return make_report(spec, planned, explanation, outlook, warnings), spec, planned
 
 
 def _print(arguments: argparse.Namespace, report: Report, changed: Report | None) -> None:
@@ -81,7 +89,9 @@ def _print(arguments: argparse.Namespace, report: Report, changed: Report | None
         whole = report if changed is None else {"before": report, "after": changed}
         sys.stdout.write(msgspec.json.Encoder(decimal_format="number").encode(whole).decode() + "\n")
         return
-    console = Console(soft_wrap=False)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
     if changed is None:
         plan_text.show_report(console, report)
         return

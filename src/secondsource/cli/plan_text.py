@@ -30,7 +30,7 @@ def show_report(console: Console, report: Report) -> None:
 
 def _summary(console: Console, report: Report) -> None:
     years = len(report.months) / 12
-    console.print(f"[bold]{report.name}[/bold]: {report.months[0]} to {report.months[-1]}")
+    console.print(f"[bold]{report.name}[/bold]: {report.months[0]} to {report.months[-1]}", highlight=False)
     console.print(
         f"rent {usd(report.rent_usd)} ({usd(report.rent_usd / Decimal(years))} a year); owed afterwards "
         f"{usd(report.owed_after_horizon_usd)}, of which {usd(report.counted_after_horizon_usd)} counted; "
@@ -104,8 +104,8 @@ def _binding(console: Console, report: Report) -> None:
 def _explanation(console: Console, explanation: Explanation) -> None:
     console.print("[bold]what each statement costs as a whole[/bold]")
     for item in explanation.statements:
-        amount = "the plan is impossible with it" if item.usd_per_year is None else usd(item.usd_per_year)
-        console.print(f"  {item.what}: {amount} a year", markup=False)
+        amount = f"{usd(item.usd_per_year or 0)} a year" if (item.usd_per_year or 0) >= 1 else "nothing"
+        console.print(f"  {item.what}: {amount}", markup=False)
     console.print("[bold]what each supplier is worth[/bold]")
     for item in explanation.suppliers:
         text = (
@@ -145,4 +145,4 @@ def usd(amount: Decimal | float) -> str:
     for size, unit in ((1e9, "B"), (1e6, "M")):
         if abs(value) >= size:
             return f"${value / size:,.3f}{unit}"
-    return f"${value:,.0f}"
+    return f"${round(value) or 0:,}"

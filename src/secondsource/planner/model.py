@@ -15,6 +15,7 @@ class Model:
 
     sparse: Sparse
     variables: Variables
+    least_order: tuple[int, ...]  # by rental
 
 
 def build_model(problem: Problem) -> Model:
@@ -37,7 +38,7 @@ def build_model(problem: Problem) -> Model:
     constraints.keep_budget(sparse, problem, placed)
     objective.add_rent(sparse, problem, placed)
     objective.add_shortfall(sparse, problem, placed)
-    return Model(sparse, placed)
+    return Model(sparse, placed, tuple(rental.min_units for rental in problem.rentals))
 
 
 def most_units(problem: Problem) -> float:

@@ -110,7 +110,7 @@ def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
     upper = list(model.sparse.column_upper)
     monthly = {model.variables.active[key] for key in model.variables.active} & set(model.variables.start.values())
     used = {r for (r, month), c in model.variables.start.items() if relaxation.point[c] > _TINY}
-    for (r, _), column in model.variables.start.items():
+    for (r, month), column in model.variables.start.items():
         value = relaxation.point[column]
         idle = value <= _TINY
         if idle and (reach == 1 or (r not in used and column not in monthly)):
@@ -118,4 +118,7 @@ def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
         elif reach == 1:
             lower[column] = max(lower[column], math.floor(value + _TINY))
             upper[column] = min(upper[column], math.ceil(value - _TINY) + 1.0)
+            if (r, month) in model.variables.ordered:  # an order may have to be none, or a whole smallest one
+                lower[column] = 0.0
+                upper[column] = max(upper[column], float(model.least_order[r]))
     return replace(model.sparse, column_lower=lower, column_upper=upper)
