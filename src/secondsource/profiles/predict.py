@@ -61,9 +61,12 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
         return self.seconds(decode, prefill)
 
     def requests_per_s(self, sequences: float, input_tokens: float, output_tokens: float) -> float:
-        """Return the rate of whole requests with this many always running, by Little's law."""
-        whole = self.prefill_s(input_tokens)
-        whole += max(0.0, output_tokens - 1) * self.tpot_s(sequences, input_tokens, output_tokens)
+        """Return the rate of whole requests with this many always running, by Little's law.
+
+        The first token takes a prompt's own time, or the round that all sequences share where that is longer.
+        """
+        tpot = self.tpot_s(sequences, input_tokens, output_tokens)
+        whole = max(self.prefill_s(input_tokens), tpot) + max(0.0, output_tokens - 1) * tpot
         return sequences / whole
 
     def most_sequences(self, input_tokens: float, output_tokens: float) -> int:
