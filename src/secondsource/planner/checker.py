@@ -1,7 +1,8 @@
 """Check a plan against its problem, from first principles and sharing no code with the model.
 
 It reads the two records and nothing else of the planner: what the model forgot, the checker must find.
-Money and units are checked exactly; rates of traffic to one part in a million, the solver's own tolerance.
+Money and units are checked exactly; traffic to one part in a million, and to what a millionth of a unit serves,
+the solver's own tolerances.
 """
 
 from collections.abc import Iterator
@@ -104,13 +105,17 @@ def _traffic(problem: Problem, plan: Plan, service: dict[tuple[str, int], int]) 
         units = _units_left(problem, service, case, pool, month)
         if load > units + SLACK * max(1.0, units):
             yield f"{pool} in {problem.months[month]}, {case}: {load:.6f} units busy of {units}"
+    fastest = {
+        demand.key: max((rates[d] for rates in problem.rates.values()), default=0.0)
+        for d, demand in enumerate(problem.demands)
+    }
     cases = [("normal", False), *((f"{loss.kind.value} {loss.name}", True) for loss in problem.losses)]
     for case, lost in cases:
         for demand in problem.demands:
             for month in horizon:
                 share = demand.survive if lost else 1.0 - given_up.get((demand.key, month), 0.0)
                 got = served.get((case, demand.key, month), 0.0)
-                if got < (share - SLACK) * demand.peak[month] - SLACK:
+                if got < (share - SLACK) * demand.peak[month] - SLACK * fastest[demand.key]:
                     yield (
                         f"{demand.key} in {problem.months[month]}, {case}: {got:.6f}/s served of "
                         f"{share * demand.peak[month]:.6f}/s"
