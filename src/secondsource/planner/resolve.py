@@ -257,7 +257,9 @@ def _losses(spec: Spec, rentals: tuple[Rental, ...]) -> tuple[Loss, ...]:
         names = known if rule is True else list(rule or ())
         for name in names:
             if name not in known:
-                raise InputError(f'[survive] {kind.value}s: no {kind.value} "{name}"; {suggestion(name, known)}')
+                place = spec.words.get(f"place.survive.{kind.value}s", "")
+                hint = suggestion(name, known)
+                raise InputError(f'{place}: nothing can be rented of {kind.value} "{name}"; {hint}')
         return [Loss(kind=kind, name=name) for name in names]
 
     suppliers = sorted({rental.supplier for rental in rentals})

@@ -1,0 +1,149 @@
+"""`secondsource plan` from the outside: what it prints, writes and exits with."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from secondsource.cli.main import main
+from secondsource.core.fleet_file import load_fleet
+
+SMALL = (Path(__file__).parent / "small.toml").read_text()
+EXAMPLE = Path(__file__).parents[3] / "examples" / "second-source.toml"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "SPEC.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["plan", *arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_json_holds_the_plan_its_costs_and_its_proof(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    code, out, _ = run(capsys, str(spec), "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["gap"] <= 0.001
+    assert plan["bound_usd"] <= plan["total_usd"]
+    assert plan["total_usd"] == pytest.approx(sum(plan["usd_by_month"]), abs=0.02)
+    assert sum(plan["usd_by_supplier"].values()) == pytest.approx(plan["rent_usd"], abs=0.02)
+    assert {start["supplier"] for start in plan["starts"]} == {"azure", "gcp"}
+    assert {route["case"] for route in plan["routes"]} == {"normal", "supplier azure", "supplier gcp"}
+    assert not any(r["pool"].startswith("azure") for r in plan["routes"] if r["case"] == "supplier azure")
+    assert any(line["statement"] == "survive.suppliers.azure" for line in plan["binding"])
+    assert {trial["plan"] for trial in plan["outlook"]["trials"]} == {"deterministic", "perfect foresight"}
+
+
+def test_the_fleet_it_writes_is_one_that_up_reads(
+    capsys: pytest.CaptureFixture[str], spec: Path, tmp_path: Path
+) -> None:
+    fleet = tmp_path / "FLEET.toml"
+    assert run(capsys, str(spec), "--write-fleet", str(fleet), "--month", "2027-03")[0] == 0
+    pools = load_fleet(fleet).pools
+    assert {pool.supplier for pool in pools} == {"azure", "gcp"}
+    assert sum(pool.weight for pool in pools) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_page_shows_capacity_spend_and_caps(capsys: pytest.CaptureFixture[str], spec: Path, tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    assert run(capsys, str(spec), "--plot", str(page))[0] == 0
+    text = page.read_text()
+    assert "Chips in service" in text
+    assert "Rent by supplier" in text
+    assert "suppliers.azure.max_share" in text
+    assert "<script" not in text
+
+
+def test_what_if_plans_again_and_compares(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    code, out, _ = run(capsys, str(spec), "--what-if", "suppliers.azure.max_share=0.2", "--json")
+    both = json.loads(out)
+    assert code == 0
+    assert both["after"]["total_usd"] > both["before"]["total_usd"]
+    shares = both["after"]["usd_by_supplier"]
+    assert shares["azure"] <= 0.2 * sum(shares.values()) * 1.000001
+    assert spec.read_text() == SMALL
+
+
+def test_explain_says_why_and_what_instead(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    code, out, _ = run(capsys, str(spec), "--explain", "--json")
+    explanation = json.loads(out)["explanation"]
+    assert code == 0
+    worth = {item["what"]: item["usd_per_year"] for item in explanation["statements"]}
+    assert worth["survive.suppliers"] > 0
+    assert {item["what"]: item["usd_per_year"] for item in explanation["suppliers"]}["azure"] is None
+    reason = next(item for item in explanation["offers"] if "12-months" in item["offer"])
+    assert reason["usd_per_year_without"] > 0
+    assert reason["instead"] == ["azure/any/h100-sxm/8/on-demand"]
+
+
+def test_an_infeasible_spec_names_the_smallest_clash_in_its_own_words(
+    capsys: pytest.CaptureFixture[str], spec: Path
+) -> None:
+    spec.write_text(SMALL.replace("max_share = 0.7", "max_share = 0.1\n[suppliers.gcp]\nmax_share = 0.5"))
+    code, _, err = run(capsys, str(spec))
+    assert code == 1
+    named = re.findall(r"^  - (.*)$", err, re.MULTILINE)
+    assert len(named) == 3
+    assert any("azure gets at most 10% of each month's rent" in line for line in named)
+    assert any("gcp gets at most 50% of each month's rent" in line for line in named)
+    assert any(re.search(r"SPEC.toml:\d+\)$", line) for line in named)
+
+
+def test_a_limit_that_binds_later_is_named_with_its_month(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    limit = '[[limits]]\nchip = "h100-sxm"\nmax_chips = [80, 80, 100]\n[futures]'
+    spec.write_text(SMALL.replace("[futures]", limit))
+    code, _, err = run(capsys, str(spec))
+    assert code == 1
+    assert "already cannot in 2027-02" in err
+    assert "at most 80 to 100 h100-sxm chips" in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('chip = "tpu-v6e"', 'chip = "tpu-v66"', r"SPEC.toml:58: no chip \"tpu-v66\" in the catalogue; did you mean"),
+        ("suppliers = true", 'suppliers = ["ibm"]', r"SPEC.toml:82: nothing can be rented of supplier \"ibm\""),
+    ],
+)
+def test_unknown_names_exit_2_with_the_line(
+    capsys: pytest.CaptureFixture[str], spec: Path, old: str, new: str, says: str
+) -> None:
+    spec.write_text(SMALL.replace(old, new))
+    code, _, err = run(capsys, str(spec))
+    assert code == 2
+    assert re.search(says, err)
+
+
+def test_risk_trades_cost_for_fewer_misses(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    spec.write_text(SMALL.replace("shortfall_usd_per_1000_requests = 2.0", "shortfall_usd_per_1000_requests = 40.0"))
+    code, out, _ = run(capsys, str(spec), "--risk", "1", "--json")
+    assert code == 0
+    trials = {trial["plan"]: trial for trial in json.loads(out)["outlook"]["trials"]}
+    assert trials["risk 1"]["mean_missed"] < trials["deterministic"]["mean_missed"]
+    assert trials["risk 1"]["worst_missed"] < trials["deterministic"]["worst_missed"]
+    assert trials["perfect foresight"]["mean_usd"] <= trials["risk 1"]["mean_usd"] * 1.001
+
+
+def test_the_example_plans_to_a_proven_gap(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, str(EXAMPLE), "--what-if", "futures.trials=1", "--json")
+    assert code == 0
+    plan = json.loads(out)["after"]
+    assert plan["gap"] <= 0.01
+    years = [sum(plan["usd_by_month"][:12]), sum(plan["usd_by_month"][12:])]
+    assert 4e9 < years[0] < 6e9
+    assert 12e9 < years[1] < 16e9
+
+
+def test_every_number_of_the_example_says_where_it_is_from() -> None:
+    section = ""
+    for line in EXAMPLE.read_text().splitlines():
+        section = line if line.startswith("[") else section
+        if re.match(r"\w+ = -?(\d|\[\d)", line) and section not in {"[plan]", "[futures]"}:
+            assert "#" in line or line.startswith(("as_of", "chips_per_unit", "class")), line
