@@ -23,6 +23,7 @@ from secondsource.catalog.load import shipped_catalog
 from secondsource.profiles.roofline import TERM_NAMES
 
 OUTPUT = Path(__file__).parents[1] / "src" / "secondsource" / "profiles" / "data" / "efficiency.toml"
+TPOT_LIMITS_S = (0.02, 0.03, 0.05, 0.08, 0.12)
 FEWEST = 5  # measurements of a model on a chip that make a correction, and of a chip that make an error bar
 
 
@@ -47,21 +48,51 @@ def judge(fitted: Fit, points: Sequence[Point]) -> Judged:
     outputs = np.array([point.output_tokens for point in points])
     running = np.array([point.running for point in points])
     rates = np.array([point.output_tokens_per_s or np.nan for point in points])
-    rate = running * outputs / (first + (outputs - 1) * predicted)
+    rate = running * outputs / (np.maximum(first, predicted) + (outputs - 1) * predicted)
     return Judged(tuple(points), predicted / np.array([point.tpot_s for point in points]) - 1, rate / rates - 1)
 
 
-def leave_models_out(points: Sequence[Point]) -> Judged:
-    """Return the errors on each model of a fit to all the others."""
-    parts: list[Judged] = []
-    for name in sorted({point.model.name for point in points}):
-        seen = [point for point in points if point.model.name != name]
-        parts.append(judge(fit(seen), [point for point in points if point.model.name == name]))
+def fits_without(points: Sequence[Point]) -> dict[str, Fit]:
+    """Return, by model, a fit to the points of all the others."""
+    names = sorted({point.model.name for point in points})
+    return {name: fit([point for point in points if point.model.name != name]) for name in names}
+
+
+def leave_models_out(points: Sequence[Point], fits: dict[str, Fit]) -> Judged:
+    """Return the errors on each model of the fit to all the others."""
+    parts = [judge(without, [point for point in points if point.model.name == name]) for name, without in fits.items()]
     return Judged(
         tuple(point for part in parts for point in part.points),
         np.concatenate([part.tpot for part in parts]),
         np.concatenate([part.throughput for part in parts]),
     )
+
+
+def under_limits(points: Sequence[Point], fits: dict[str, Fit]) -> dict[str, object]:
+    """Return how well the best rate per chip under a TPOT limit is predicted, by a fit without the model.
+
+    Each group of points that differ in concurrency alone is a choice: both the measured and the predicted best are
+    over the same concurrencies. A limit that only one of the two thinks can be kept is counted and no error.
+    """
+    groups: dict[object, list[Point]] = {}
+    for point in points:
+        if point.output_tokens_per_s:
+            key = (point.model.name, point.replica, point.engine, point.input_tokens, point.output_tokens)
+            groups.setdefault(key, []).append(point)
+    errors: list[float] = []
+    agreed = disagreed = 0
+    for group in groups.values():
+        judged = judge(fits[group[0].model.name], group)
+        measured = np.array([point.output_tokens_per_s or 0.0 for point in group])
+        tpot = np.array([point.tpot_s for point in group])
+        for limit in TPOT_LIMITS_S:
+            real = float(np.max(measured, where=tpot <= limit, initial=0.0))
+            hoped = (judged.tpot + 1) * tpot <= limit
+            guess = float(np.max(measured * (judged.throughput + 1), where=hoped, initial=0.0))
+            if real and guess:
+                errors.append(guess / real - 1)
+            agreed, disagreed = agreed + (bool(real) == bool(guess)), disagreed + (bool(real) != bool(guess))
+    return {**accuracy(np.array(errors)), "agree_whether_it_can": agreed, "disagree": disagreed}
 
 
 def accuracy(errors: Floats) -> dict[str, float]:
@@ -186,7 +217,8 @@ def main() -> None:
     silicon = silicon_points(arguments.data / "aic_silicon_all.parquet", chips)
     points = [*silicon.points, *tpu_points(arguments.data, chips)]
     fitted = fit(points)
-    left_out = leave_models_out(points)
+    fits = fits_without(points)
+    left_out = leave_models_out(points, fits)
     amd = amd_factor(arguments.mlperf, fitted, chips)
     tables = {
         "points": len(points),
@@ -198,6 +230,7 @@ def main() -> None:
             {"model": name, **accuracy(left_out.only([p.model.name == name for p in left_out.points]).tpot)}
             for name in sorted({point.model.name for point in points})
         ],
+        "under_tpot_limits": under_limits(points, fits),
         "mlperf": amd["rows"],
     }
     sys.stdout.write(json.dumps(tables, indent=1) + "\n")
