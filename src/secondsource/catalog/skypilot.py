@@ -91,6 +91,8 @@ def _offer(row: Mapping[str, str], supplier: str, *, spot: bool, as_of: date, so
     chip, chips = named
     if not chip.startswith("tpu") and not row.get("InstanceType", "a machine"):
         return "a price of accelerators without their machine"
+    if "pcie" in (row.get("InstanceType") or "").casefold():
+        return "a PCIe card under the chip's name"
     region = row["Region"] or ""
     price = _price(row.get("SpotPrice" if spot else "Price") or "")
     if price is None or isinstance(values.NAME.accept(region), Refusal):

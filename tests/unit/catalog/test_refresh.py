@@ -22,6 +22,7 @@ Standard_ND96isr_H200_v5,H200,8.0,96.0,1900.0,,,,westus3,V2
 Standard_D2,,,2,8,,0.1,,eastus,V2
 Standard_Odd,H100,0.5,2,8,,3,,eastus,V2
 Standard_Dear,H100,1,2,8,,9999,,eastus,V2
+gpu_1x_h100_pcie,H100,1,2,8,,2.49,,eastus,V2
 """
 GCP = """InstanceType,vCPUs,AcceleratorName,AcceleratorCount,GpuInfo,Region,AvailabilityZone,Price,SpotPrice
 TPU-VM,,tpu-v6e-8,1,,us-east5,us-east5-b,21.6,9.1
@@ -54,6 +55,7 @@ def test_slices_are_counted_in_chips_and_the_cheapest_zone_stands_for_the_region
 def test_every_row_left_out_is_counted_with_its_reason() -> None:
     azure = read_vms(AZURE, "vms.csv", "azure", DAY, "a snapshot")
     assert dict(azure.left_out) == {
+        "a PCIe card under the chip's name": 1,
         "a price beyond belief": 1,
         "no accelerator of this catalogue": 2,
         "no price": 1,
