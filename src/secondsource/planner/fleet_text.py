@@ -33,8 +33,8 @@ def fleet_text(spec: Spec, planned: Planned, month: str) -> str:
         parts += [f"[suppliers.{name}]", *([f"# planned: max_share = {share:g}"] if share is not None else []), ""]
     for pool in pools:
         parts += [*pool, ""]
-    for number, lane in enumerate(spec.lanes):
-        parts += ["[[lanes]]", f'name = "{lane.name}"', f"# planned: priority = {number * 10}"]
+    for lane in spec.lanes:
+        parts += ["[[lanes]]", f'name = "{lane.name}"', f"# planned: priority = {lane.priority}"]
         parts += [f"# planned: ttft_s = {lane.slo.ttft_s:g}"] if lane.slo.ttft_s else []
         parts += [f"# planned: tpot_s = {lane.slo.tpot_s:g}"] if lane.slo.tpot_s else []
         parts.append("")

@@ -42,6 +42,7 @@ class LaneSpec(Record, frozen=True, kw_only=True):
     """A lane: its service level, what of it survives a loss, and what a request not served loses."""
 
     name: str
+    priority: int  # smaller first; for the fleet file
     slo: Slo
     survive: float
     may_fall_short: bool

@@ -150,9 +150,9 @@ def _lane(table: Table) -> LaneSpec:
     if short and price is None:
         table.report("may_fall_short", "needs shortfall_usd_per_1000_requests: what requests not served lose")
     table.refuse(("ttft_ms", "tpot_ms"), "limits are in seconds; write ttft_s or tpot_s, divided by 1000")
-    table.optional("priority", rules.UNITS, 0)
     lane = LaneSpec(
         name=table.required("name", rules.NAME),
+        priority=table.optional("priority", rules.UNITS, 0),
         slo=Slo(
             ttft_s=None if ttft is None else float(ttft),
             tpot_s=None if tpot is None else float(tpot),

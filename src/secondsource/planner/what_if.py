@@ -53,7 +53,7 @@ def _at(tree: object, path: KeyPath) -> object:
 
 def _replaced(lines: list[str], line: int, name: str, value: str, what: str) -> str:
     old = lines[line - 1]
-    found = re.match(rf"(.*?\b{re.escape(name)}\"?\s*=\s*)([^,#}}\[\]]+|\[[^\[\]]*\])(.*)", old)
+    found = re.match(rf"(.*?\b{re.escape(name)}\"?\s*=\s*)([^\s,#}}\[\]\"][^,#}}\[\]]*|\"[^\"]*\"|\[[^\[\]]*\])(.*)", old)
     if found is None:
         raise InputError(
             f"--what-if {what!r}: line {line} of the SPEC does not hold the whole of {name}; change it there"
