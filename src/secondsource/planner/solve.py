@@ -10,6 +10,8 @@ import numpy
 from secondsource.core.errors import SecondsourceError
 from secondsource.planner.sparse import Sparse
 
+_TICK_S = 0.1  # how often Ctrl-C is looked for
+_FAREWELL_S = 5.0  # how long a cancelled solve is waited for
 INTERIOR_FROM_ROWS = 4000  # below it simplex is faster; measured by `secondsource bench plan`
 
 
@@ -51,7 +53,7 @@ def solve_linear(model: Sparse, effort: Effort) -> Solution:
     if len(model.tags) >= INTERIOR_FROM_ROWS:
         _set(highs, "solver", "ipx")
         _set(highs, "run_crossover", "on")
-    highs.run()
+    _run(highs)
     return _read(highs, relaxed=True)
 
 
@@ -63,8 +65,21 @@ def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> So
         known = highspy.HighsSolution()
         known.col_value = list(hint)
         highs.setSolution(known)
-    highs.run()
+    _run(highs)
     return _read(highs, relaxed=False)
+
+
+def _run(highs: highspy.Highs) -> None:
+    """Run to the end, in a thread, so that Ctrl-C is heard while the solver works."""
+    highs.HandleUserInterrupt = True
+    highs.startSolve()
+    try:
+        while not highs.wait(_TICK_S)[0]:
+            pass
+    except KeyboardInterrupt:
+        highs.cancelSolve()  # type: ignore[no-untyped-call]
+        highs.wait(_FAREWELL_S)
+        raise
 
 
 def _load(model: Sparse, relaxed: bool, effort: Effort) -> highspy.Highs:

@@ -53,7 +53,8 @@ def _at(tree: object, path: KeyPath) -> object:
 
 def _replaced(lines: list[str], line: int, name: str, value: str, what: str) -> str:
     old = lines[line - 1]
-    found = re.match(rf"(.*?\b{re.escape(name)}\"?\s*=\s*)([^\s,#}}\[\]\"][^,#}}\[\]]*|\"[^\"]*\"|\[[^\[\]]*\])(.*)", old)
+    whole = r"([^\s,#}\[\]\"][^,#}\[\]]*|\"[^\"]*\"|\[[^\[\]]*\])"  # a bare value, a text, a flat array
+    found = re.match(rf"(.*?\b{re.escape(name)}\"?\s*=\s*){whole}(.*)", old)
     if found is None:
         raise InputError(
             f"--what-if {what!r}: line {line} of the SPEC does not hold the whole of {name}; change it there"
