@@ -100,13 +100,16 @@ def _tenant_is_admin(fleet: Fleet) -> Iterator[Contradiction]:
 
 
 def _replicas_once(fleet: Fleet) -> Iterator[Contradiction]:
-    first: dict[str, str] = {}
+    # A hosted API serves many models behind one address. A rented replica is one pool's, or its rent counts twice.
+    rented = {url for pool in fleet.pools if pool.price.nano_usd_per_replica_hour for url in pool.replicas}
+    first: dict[tuple[str, str], str] = {}
     for place, pool in enumerate(fleet.pools):
         for each, replica in enumerate(pool.replicas):
             path = ("pools", place, "replicas", each)
             here = show_path(path)
-            if first.setdefault(replica, here) != here:
-                message = f"{replica} is already {first[replica]}; a replica belongs to one pool, once"
+            what = (replica, "" if replica in rented else pool.upstream_model)
+            if first.setdefault(what, here) != here:
+                message = f"{replica} is already {first[what]}; a replica belongs to one pool, once"
                 yield Contradiction(path, message)
 
 

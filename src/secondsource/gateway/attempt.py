@@ -13,7 +13,7 @@ from secondsource.gateway.wire import continuation, verdicts
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
-from secondsource.gateway.wire.relay import BROKEN_OFF, BYTES_PER_TOKEN, Relay
+from secondsource.gateway.wire.relay import BYTES_PER_TOKEN, Relay
 from secondsource.gateway.wire.request import Ask, asking_for_token_ids, encode, upstream_fields
 from secondsource.gateway.wire.splice import Splice
 from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
@@ -67,15 +67,6 @@ class Owner(Protocol):
 
     def write(self, record: Noted | Settled) -> None:
         """Write a record of this attempt to the books."""
-
-
-class _AnswerChoice(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_AnswerChoice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Attempt:
@@ -250,7 +241,7 @@ class Attempt:
         outcome = verdicts.outcome_of(self.status, body)
         if outcome is Outcome.OK:
             outcome = self._whole(body)
-        elif outcome is Outcome.THROTTLED:
+        elif outcome in (Outcome.THROTTLED, Outcome.SERVER_ERROR):
             self.retry_after = verdicts.retry_after_s(self.headers, time.time())
         elif self.plan.method in (Method.PREFILL, Method.TOKENS) and self.status in REFUSING:
             outcome = Outcome.PREFILL_REFUSED
@@ -263,21 +254,22 @@ class Attempt:
 
     def _whole(self, body: bytes) -> Outcome:
         """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
-        if not verdicts.is_json_object(body):
+        try:
+            answer = verdicts.parse_answer(body)
+        except msgspec.ValidationError:
             self.detail = "the answer is not a JSON object"
             return Outcome.GARBLED
-        if verdicts.error_in(body):
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.detail = "the answer is not JSON"
+            return Outcome.GARBLED
+        if answer.error and bytes(answer.error) != b"null":
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
         if self.plan.ask.stream:
             self.detail = "a whole answer where a stream was asked for"
             return Outcome.GARBLED
-        try:
-            answer = msgspec.json.decode(body, type=_Answer)
-        except msgspec.ValidationError:
-            return Outcome.OK  # of a shape that we do not know
         self._usage = parse_usage(answer.usage)
-        if any(choice.finish_reason in BROKEN_OFF for choice in answer.choices or ()):
+        if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
             return Outcome.CUT
         return Outcome.OK
@@ -339,6 +331,8 @@ class Attempt:
             replica.circuit.abandoned()
         else:
             replica.circuit.failed(outcome, now)
+            if self.retry_after is not None:
+                replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
             replica.state.continuation_refused()
         if self._splice is not None and self._splice.repeats is not None:

@@ -43,12 +43,12 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     detail: str
 
 
-def make_clients(fleet: Fleet, secrets: Mapping[str, str]) -> dict[str, ReplicaClient]:
-    """Return a client for each replica by its URL; `secrets` is the bearer token by pool name."""
+def make_clients(fleet: Fleet, secrets: Mapping[str, str]) -> dict[tuple[str, str], ReplicaClient]:
+    """Return a client for each replica by pool name and URL; `secrets` is the bearer token by pool name."""
     tls = ssl.create_default_context() if any(_uses_tls(pool) for pool in fleet.pools) else None
     connect = fleet.timeouts.connect
     return {
-        url: ReplicaClient(Target(url, secrets.get(pool.name), tls), connect)
+        (pool.name, url): ReplicaClient(Target(url, secrets.get(pool.name), tls), connect)
         for pool in fleet.pools
         for url in pool.replicas
     }
@@ -128,7 +128,7 @@ async def check_fleet(fleet: Fleet, secrets: Mapping[str, str]) -> list[ReplicaR
     """Ask every replica of the fleet what it can do; an unreachable one is reported, not raised."""
     clients = make_clients(fleet, secrets)
     try:
-        asked = [_check(pool, url, clients[url]) for pool in fleet.pools for url in pool.replicas]
+        asked = [_check(pool, url, clients[pool.name, url]) for pool in fleet.pools for url in pool.replicas]
         return list(await asyncio.gather(*asked))
     finally:
         for client in clients.values():

@@ -45,14 +45,14 @@ class Service(Observer):
         self.header_limit = fleet.limits.request_headers
         self.gateway_url = ""
         self.admin_url = ""
-        self.meter = Meter()
+        self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
         self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
         self.exchanges: dict[str, Exchange] = {}
         self._connections: set[ClientConnection] = set()
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
-            clients={replica: clients[replica.url] for replica in self.router.replicas},
+            clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
             timeouts=fleet.timeouts,
             limits=fleet.limits,
         )

@@ -69,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_headers",
+        "_keep",
         "_parser",
         "_paused",
         "call",
@@ -90,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.got_bytes = False
         self.ended = False
         self._paused = False
+        self._keep = False
 
     def begin(self, call: "Call", request: bytes) -> None:
         """Send a request and give its answer to the call."""
@@ -130,11 +132,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         call, self.call = self.call, None
         assert call is not None
-        assert self._parser is not None
-        keep = self._parser.should_keep_alive()
         self._parser = None
         call.connection = None
-        if keep:
+        if self._keep:
             self.client.keep(self)
         else:
             self.close()
@@ -161,6 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._parser is not None
         if self._parser.get_status_code() >= 200:
             self.ended = True
+            self._keep = self._parser.should_keep_alive()  # llhttp forgets once this returns
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: closed, by either side."""
@@ -259,6 +260,8 @@ class Call:
 
     def leave(self) -> None:
         """Take no more of the answer, which is complete; the connection is kept if its message ends promptly."""
+        if self.connection is None:
+            return
         self.handler = _Nobody()
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
 

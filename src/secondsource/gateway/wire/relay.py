@@ -20,9 +20,9 @@ from secondsource.gateway.wire.events import (
 )
 from secondsource.gateway.wire.request import Ask
 from secondsource.gateway.wire.splice import DepartedError, Splice
+from secondsource.gateway.wire.verdicts import BROKEN_OFF
 from secondsource.policy.accounting import Usage
 
-BROKEN_OFF = frozenset({"abort", "error"})  # how vLLM and SGLang name an answer that they gave up
 BYTES_PER_TOKEN = 4  # for a prompt that no replica has counted
 
 
