@@ -14,6 +14,8 @@ from random import Random
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet, Key
 from secondsource.core.records import LedgerRecord, Reserved, Settled
+from secondsource.gateway.admin import Shown, build_admin
+from secondsource.gateway.admin_server import AdminServer
 from secondsource.gateway.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
@@ -24,6 +26,7 @@ from secondsource.gateway.wire.request import Endpoint, RequestError, parse_requ
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
+from secondsource.policy.views import ReplicaView, RequestView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
@@ -65,6 +68,7 @@ class Service(Observer):
         self._waiting = 0
         self._stopping = False
         self._server: asyncio.Server | None = None
+        self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- starting and stopping
@@ -74,9 +78,12 @@ class Service(Observer):
         await self.books.start()
         try:
             await self._prober.first_round(FIRST_ROUND_S)
+            self._admin = AdminServer(self.fleet.admin.host, self.fleet.admin.port)
+            self.admin_url = f"http://{_in_url(self.fleet.admin.host)}:{self._admin.port}"
             self._server = await self._listen()
+            await self._admin.start(build_admin(self._shown()))
         except BaseException:
-            await self.books.stop()
+            await self._close()
             raise
         self._tasks = [
             asyncio.create_task(self._sweep(), name="sweep"),
@@ -116,6 +123,13 @@ class Service(Observer):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._admin is not None:
+            await self._admin.stop()
         for client in self._surroundings.clients.values():
             client.close()
         await self.books.stop()
@@ -138,6 +152,38 @@ class Service(Observer):
                     if now - connection.idle_since > patience:
                         connection.time_out()
             await asyncio.sleep(HOUSEKEEPING_S)
+
+    # -- what the admin listener shows
+
+    def _shown(self) -> Shown:
+        return Shown(
+            fleet=self.fleet,
+            meter=self.meter,
+            books=self.books,
+            replicas=self._replica_views,
+            running=self._running,
+            gateway_url=self.gateway_url,
+            admin_url=self.admin_url,
+        )
+
+    def _replica_views(self) -> list[ReplicaView]:
+        now = time.monotonic()
+        return [view_of(replica, now) for replica in self.router.replicas]
+
+    def _running(self, request_id: str) -> RequestView | None:
+        exchange = self.exchanges.get(request_id)
+        if exchange is None:
+            return None
+        return RequestView(
+            request_id=request_id,
+            tenant=exchange.principal.tenant,
+            lane=exchange.principal.lane,
+            endpoint=exchange.ask.endpoint.value,
+            model=exchange.ask.model,
+            waiting=exchange.waiting,
+            tokens_delivered=exchange.delivered.tokens,
+            running_for_s=time.monotonic() - exchange.started,
+        )
 
     # -- what connections ask
 
@@ -170,6 +216,7 @@ class Service(Observer):
                 return self._exchange(endpoint, request, connection, request_id.decode())
             connection.respond(*self._simple(request), lines)
         except RequestError as error:
+            self.meter.request_refused("", error.status)
             if error.status == 401:
                 lines.append((b"www-authenticate", b"Bearer"))
             if error.status == 405:
