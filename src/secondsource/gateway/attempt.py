@@ -130,7 +130,8 @@ class Attempt:
                 plan.method,
                 repeats=plan.replica.state.prefill_repeats,
             )
-        request = plan.client.target.request(b"POST", path.encode(), body, plan.forwarded)
+        extra = plan.forwarded + b"x-request-id: %b\r\n" % plan.reserved.attempt_id.encode()
+        request = plan.client.target.request(b"POST", path.encode(), body, extra)
         self._call = plan.client.call(request, self)
 
     async def _prepare(self) -> None:
@@ -334,7 +335,7 @@ class Attempt:
             if self.retry_after is not None:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
-            replica.state.continuation_refused()
+            replica.state.continuation_refused(exact=self.plan.method is Method.TOKENS)
         if self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
@@ -378,7 +379,7 @@ class Attempt:
         cost = cost_nano_usd(replica.pool.price, share, usage)
         return Settled(
             attempt_id=self.plan.reserved.attempt_id,
-            at_ns=time.time_ns(),
+            at_ns=self.plan.reserved.at_ns + now_ns - self._started_ns,  # a wall clock may step back meanwhile
             outcome=outcome,
             status=self.status,
             duration_ns=now_ns - self._started_ns,

@@ -7,6 +7,7 @@ import msgspec
 
 from secondsource.policy.accounting import Usage
 
+MOST_TOKENS = 1_000_000_000  # in one answer; more is a lie
 DONE = b"data: [DONE]\n\n"
 _EMPTY = msgspec.Raw(b"")
 
@@ -144,6 +145,8 @@ class UsageReport(msgspec.Struct, gc=False, frozen=True):
         cached = (details.cached_tokens or 0) if details else 0
         out = self.completion_tokens or 0
         if min(self.prompt_tokens, cached, out) < 0 or cached > self.prompt_tokens:
+            return None
+        if max(self.prompt_tokens, out) > MOST_TOKENS:
             return None
         return Usage(self.prompt_tokens, cached, out)
 

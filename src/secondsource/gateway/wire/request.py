@@ -56,7 +56,7 @@ class _StreamOptions(msgspec.Struct, frozen=True):
 _fields = msgspec.json.Decoder(Fields)
 _string = msgspec.json.Decoder(str)
 _boolean = msgspec.json.Decoder(bool)
-_count = msgspec.json.Decoder(int)
+_count = msgspec.json.Decoder(int | float)
 _stream_options = msgspec.json.Decoder(_StreamOptions)
 
 
@@ -73,12 +73,12 @@ def parse_request(endpoint: Endpoint, body: bytes) -> Ask:
     if options is not None and not stream:
         raise RequestError("'stream_options' is only allowed with 'stream': true", param="stream_options")
     count = _typed(fields, "n", _count, "a whole number")
-    if count is not None and not 1 <= count <= 1024:
-        raise RequestError("'n' must be between 1 and 1024", param="n", code="invalid_value")
+    if count is not None and not (1 <= count <= 1024 and count == int(count)):
+        raise RequestError("'n' must be a whole number between 1 and 1024", param="n", code="invalid_value")
     _check_prompt(endpoint, fields)
     prompts = _prompts(fields) if endpoint is Endpoint.COMPLETIONS else 1
     return Ask(
-        endpoint, fields, model, stream, bool(options and options.include_usage), (count or 1) * prompts, len(body)
+        endpoint, fields, model, stream, bool(options and options.include_usage), int(count or 1) * prompts, len(body)
     )
 
 
