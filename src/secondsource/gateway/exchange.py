@@ -276,6 +276,11 @@ class Exchange:
             self._attempt.pause(paused=not ready)
             self.wait_for_more(self._surroundings.timeouts.between_tokens)
 
+    def crashed(self) -> None:
+        """End after a fault of our own: the client is cut off, and the replica left."""
+        self.client_gone()
+        self._connection.abort()
+
     # -- answering
 
     def _headers(self, attempt: Attempt | None) -> Lines:

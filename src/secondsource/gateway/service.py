@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -139,7 +140,12 @@ class Service(Observer):
         while True:
             now = time.monotonic()
             for exchange in [one for one in self.exchanges.values() if one.deadline <= now]:
-                exchange.deadline_passed(now)
+                try:
+                    exchange.deadline_passed(now)
+                except Exception:
+                    # One request's fault must not stop the clock of all others.
+                    logging.getLogger("secondsource").exception("request %s failed", exchange.request_id)
+                    exchange.crashed()
             await asyncio.sleep(SWEEP_S)
 
     async def _keep_house(self) -> None:
