@@ -83,6 +83,8 @@ def _timeouts(table: Table) -> Timeouts:
         answer=float(table.optional("answer", values.SECONDS, first_token * ANSWER_PER_FIRST_TOKEN)),
         between_tokens=float(table.optional("between_tokens", values.SECONDS, default.between_tokens)),
         total=float(table.optional("total", values.SECONDS, default.total)),
+        request=float(table.optional("request", values.SECONDS, default.request)),
+        idle=float(table.optional("idle", values.SECONDS, default.idle)),
     )
     table.finish()
     return timeouts

@@ -31,8 +31,6 @@ from secondsource.policy.views import ReplicaView, RequestView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
-REQUEST_MUST_ARRIVE_S = 30.0
-IDLE_S = 120.0
 MOST_WAITING = 1000
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
@@ -150,11 +148,12 @@ class Service(Observer):
 
     async def _keep_house(self) -> None:
         """Close connections that are idle, or whose request does not arrive."""
+        timeouts = self.fleet.timeouts
         while True:
             now = time.monotonic()
             for connection in list(self._connections):
                 if not connection.busy:
-                    patience = REQUEST_MUST_ARRIVE_S if connection.partial else IDLE_S
+                    patience = timeouts.request if connection.partial else timeouts.idle
                     if now - connection.idle_since > patience:
                         connection.time_out()
             await asyncio.sleep(HOUSEKEEPING_S)
