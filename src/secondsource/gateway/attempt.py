@@ -14,7 +14,7 @@ from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
 from secondsource.gateway.wire.relay import BYTES_PER_TOKEN, Relay
-from secondsource.gateway.wire.request import Ask, asking_for_token_ids, encode, upstream_fields
+from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
 from secondsource.gateway.wire.splice import Splice
 from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
 from secondsource.policy.routing import Replica
@@ -128,9 +128,12 @@ class Attempt:
                 self.owner.delivered,
                 plan.ask.endpoint,
                 plan.method,
-                repeats=plan.replica.state.prefill_repeats,
+                # How a text completion goes on says nothing of chats: its prompt is simply longer.
+                repeats=plan.replica.state.prefill_repeats if plan.ask.endpoint is Endpoint.CHAT else False,
             )
         extra = plan.forwarded + b"x-request-id: %b\r\n" % plan.reserved.attempt_id.encode()
+        if plan.ask.stream:
+            extra += b"accept: text/event-stream\r\n"
         request = plan.client.target.request(b"POST", path.encode(), body, extra)
         self._call = plan.client.call(request, self)
 
@@ -150,7 +153,9 @@ class Attempt:
         if prompt is None:
             self._fail(Outcome.PREFILL_REFUSED, "the replica did not render the prompt")
             return
-        self._send("/v1/completions", encode(continuation.tokens_fields(ask, model, prompt, made)))
+        context = plan.replica.context_tokens
+        fields = continuation.tokens_fields(ask, model, prompt, made, engine=engine, context_tokens=context)
+        self._send("/v1/completions", encode(fields))
 
     async def _prompt(self, ask: Ask, engine: str, model: str) -> continuation.Prompt | None:
         if not ask.raw("messages"):
@@ -214,7 +219,7 @@ class Attempt:
         self._fail(outcome, detail)
 
     def _relayed(self, relay: Relay, data: bytes) -> None:
-        while relay.failure is Outcome.GARBLED and relay.malformed and not self.owner.could_go_on_elsewhere():
+        while relay.may_skip and not self.owner.could_go_on_elsewhere():
             # One malformed event is no reason to lose the rest when nobody else could give it.
             data += relay.skip_malformed()
         if data:
@@ -244,7 +249,7 @@ class Attempt:
             outcome = self._whole(body)
         elif outcome in (Outcome.THROTTLED, Outcome.SERVER_ERROR):
             self.retry_after = verdicts.retry_after_s(self.headers, time.time())
-        elif self.plan.method in (Method.PREFILL, Method.TOKENS) and self.status in REFUSING:
+        if outcome is not Outcome.CONTEXT_OVERFLOW and self._continues and self.status in REFUSING:
             outcome = Outcome.PREFILL_REFUSED
         if outcome is Outcome.OK:
             self._first_token_ns = time.monotonic_ns() - self._started_ns
@@ -252,6 +257,10 @@ class Attempt:
             self._end(Outcome.OK)
         else:
             self._fail(outcome, self.detail or f"HTTP {self.status}")
+
+    @property
+    def _continues(self) -> bool:
+        return self.plan.method in (Method.PREFILL, Method.TOKENS)
 
     def _whole(self, body: bytes) -> Outcome:
         """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
@@ -336,7 +345,8 @@ class Attempt:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
             replica.state.continuation_refused(exact=self.plan.method is Method.TOKENS)
-        if self._splice is not None and self._splice.repeats is not None:
+        learnt = self.plan.method is Method.PREFILL and self.plan.ask.endpoint is Endpoint.CHAT
+        if learnt and self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
     def _note(self, relay: Relay) -> None:

@@ -9,8 +9,11 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+
+import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet, Key
@@ -22,6 +25,7 @@ from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.probe import Prober, make_clients
+from secondsource.gateway.request_log import RequestLine, RequestLog, TriedLine, short_line, tried
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
@@ -34,8 +38,18 @@ HOUSEKEEPING_S = 1.0
 MOST_WAITING = 1000
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+HEALTH_PATHS = ("/health", "/ready")
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
+NOBODY = Principal(tenant="", lane="", key_id="")
+
+
+class Trail(msgspec.Struct):
+    """What the log will tell of a request that is under way."""
+
+    traceparent: str | None
+    tried: list[TriedLine]
 
 
 class Service(Observer):
@@ -50,7 +64,9 @@ class Service(Observer):
         self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
         self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
+        self.log = RequestLog(Path(fleet.state_dir))
         self.exchanges: dict[str, Exchange] = {}
+        self._trails: dict[str, Trail] = {}
         self._connections: set[ClientConnection] = set()
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
@@ -132,6 +148,7 @@ class Service(Observer):
         for client in self._surroundings.clients.values():
             client.close()
         await self.books.stop()
+        self.log.close()
 
     async def _sweep(self) -> None:
         """Call on every exchange whose deadline has passed."""
@@ -204,14 +221,20 @@ class Service(Observer):
         """Note that a connection is gone."""
         self._connections.discard(connection)
 
-    def new_request_id(self) -> bytes:
-        """Return an id that no other request has."""
+    def refused(self, status: int, message: str) -> bytes:
+        """Count and log a request that never was whole, and return an id for it."""
+        request_id = self._new_request_id()
+        self.meter.request_refused("", status)
+        self._write_log(short_line(request_id.decode(), status, message))
+        return request_id
+
+    def _new_request_id(self) -> bytes:
         self._ids += 1
         return f"{self._id_prefix}{self._ids:08x}".encode()
 
     def handle(self, request: Request, connection: ClientConnection) -> Exchange | None:
         """Answer a request, or start the exchange that will."""
-        request_id = self.new_request_id()
+        request_id = self._new_request_id()
         lines: Lines = [(b"x-request-id", request_id)]
         if self._stopping:
             request.keep_alive = False
@@ -219,9 +242,12 @@ class Service(Observer):
             endpoint = ENDPOINTS.get(request.path)
             if endpoint is not None and request.method == b"POST":
                 return self._exchange(endpoint, request, connection, request_id.decode())
-            connection.respond(*self._simple(request), lines)
+            status, answer = self._simple(request)
+            self._log_simple(request, request_id.decode(), status, None)
+            connection.respond(status, answer, lines)
         except RequestError as error:
             self.meter.request_refused("", error.status)
+            self._log_simple(request, request_id.decode(), error.status, error.code or error.message)
             if error.status == 401:
                 lines.append((b"www-authenticate", b"Bearer"))
             if error.status == 405:
@@ -250,33 +276,36 @@ class Service(Observer):
             self,
         )
         self.exchanges[request_id] = exchange
+        trace = request.headers.get(b"traceparent", b"")
+        self._trails[request_id] = Trail(trace.decode() if TRACEPARENT.fullmatch(trace) else None, [])
         exchange.start()
         return exchange
 
     def _authenticate(self, request: Request) -> Principal:
-        if not self._principals:
-            return self._open
-        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not token.strip():
+        principal = self._principal_of(request)
+        if principal is not None:
+            return principal
+        if not _token(request):
             message = "you did not provide an API key: send it as 'Authorization: Bearer KEY'"
             raise RequestError(message, status=401, code="missing_api_key")
-        digest = hashlib.sha256(token.strip()).hexdigest()
-        principal = self._principals.get(digest)
-        if principal is None:
-            raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
-        return principal
+        raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
+
+    def _principal_of(self, request: Request) -> Principal | None:
+        if not self._principals:
+            return self._open
+        return self._principals.get(hashlib.sha256(_token(request)).hexdigest())
 
     def _simple(self, request: Request) -> tuple[int, bytes]:
         """Return the answer to whatever does not go to a replica."""
         path, known = request.path, request.path in ENDPOINTS
         reads = request.method in (b"GET", b"HEAD")
-        if path in ("/health", "/ready") and reads:
+        if path in HEALTH_PATHS and reads:
             return self._health() if path == "/health" else self._ready()
         models = path == "/v1/models" or path.startswith("/v1/models/")
         if models and reads:
             self._authenticate(request)
             return 200, self._models(path.removeprefix("/v1/models").lstrip("/"))
-        if known or models or path in ("/health", "/ready"):
+        if known or models or path in HEALTH_PATHS:
             raise RequestError(f"{path} does not take {request.method.decode('latin-1')}", status=405)
         raise RequestError(f"unknown path {path[:200]}", status=404, code="unknown_url")
 
@@ -308,6 +337,9 @@ class Service(Observer):
         self.books.append(record)
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
+            trail = self._trails.get(reserved.request_id)
+            if trail is not None:
+                trail.tried.append(tried(reserved, record))
 
     def may_wait(self) -> bool:
         """Return whether one more request may wait for a replica."""
@@ -325,6 +357,54 @@ class Service(Observer):
             int(exchange.first_token_s * 1e9),
             exchange.delivered.tokens,
         )
+        # Later in this turn of the loop: the last attempt is settled after its answer has left.
+        asyncio.get_running_loop().call_soon(self._log_exchange, exchange, status, time.monotonic())
+
+    # -- what the log says
+
+    def _log_exchange(self, exchange: Exchange, status: int, ended: float) -> None:
+        trail = self._trails.pop(exchange.request_id)
+        ask, principal, attempts = exchange.ask, exchange.principal, trail.tried
+        whole = attempts[-1].tokens_out if attempts and status == 200 and not ask.stream else 0
+        self._write_log(
+            RequestLine(
+                at=datetime.now(UTC),
+                request_id=exchange.request_id,
+                status=status,
+                tenant=principal.tenant,
+                lane=principal.lane,
+                key_id=principal.key_id,
+                method="POST",
+                endpoint=ask.endpoint.value,
+                model=ask.model,
+                streamed=ask.stream,
+                refusal=None if attempts else "no replica is free or known to be well",
+                attempts=attempts,
+                tokens_in=next((one.tokens_in for one in attempts if one.tokens_in), 0),
+                tokens_out=exchange.delivered.tokens if ask.stream else whole,
+                first_token_s=exchange.first_token_s or None,
+                duration_s=ended - exchange.started,
+                traceparent=trail.traceparent,
+            )
+        )
+
+    def _log_simple(self, request: Request, request_id: str, status: int, refusal: str | None) -> None:
+        if refusal is None and request.path in HEALTH_PATHS:
+            return  # a load balancer asks every second: nobody would find anything else
+        principal = self._principal_of(request) or NOBODY
+        line = short_line(request_id, status, refusal, request.method.decode("latin-1"), request.path)
+        told = {"tenant": principal.tenant, "lane": principal.lane, "key_id": principal.key_id}
+        self._write_log(msgspec.structs.replace(line, **told))
+
+    def _write_log(self, line: RequestLine) -> None:
+        self.log.write(line)
+        self.meter.log_lines_dropped = self.log.dropped
+
+
+def _token(request: Request) -> bytes:
+    """Return the bearer token, or b""."""
+    scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _principal(key: Key) -> Principal:

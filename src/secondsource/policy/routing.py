@@ -38,12 +38,13 @@ class PoolState:
 class Replica:
     """One running copy of a model and what is known of it."""
 
-    __slots__ = ("circuit", "clock", "engine", "in_flight", "state", "url")
+    __slots__ = ("circuit", "clock", "context_tokens", "engine", "in_flight", "state", "url")
 
     def __init__(self, state: PoolState, url: str, random: Random) -> None:
         self.state = state
         self.url = url
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
+        self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
         self.circuit = Circuit(random)
         self.clock = ShareClock()

@@ -69,9 +69,8 @@ def parse_request(endpoint: Endpoint, body: bytes) -> Ask:
     stream = _typed(fields, "stream", _boolean, "true or false") or False
     if stream and endpoint not in GENERATES_TEXT:
         stream = False  # the replica decides what it means there
-    options = _typed(fields, "stream_options", _stream_options, "an object such as {'include_usage': true}")
-    if options is not None and not stream:
-        raise RequestError("'stream_options' is only allowed with 'stream': true", param="stream_options")
+    expected = "an object such as {'include_usage': true}"
+    options = _typed(fields, "stream_options", _stream_options, expected) if stream else None
     count = _typed(fields, "n", _count, "a whole number")
     if count is not None and not (1 <= count <= 1024 and count == int(count)):
         raise RequestError("'n' must be a whole number between 1 and 1024", param="n", code="invalid_value")
