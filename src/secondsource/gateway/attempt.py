@@ -158,10 +158,10 @@ class Attempt:
         self._send("/v1/completions", encode(fields))
 
     async def _prompt(self, ask: Ask, engine: str, model: str) -> continuation.Prompt | None:
-        if not ask.raw("messages"):
-            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
         if engine == "vllm" and self.owner.delivered.prompt_token_ids:
             return list(self.owner.delivered.prompt_token_ids)
+        if not ask.raw("messages") and engine != "vllm":
+            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
         return continuation.parse_template(await self._fetch(*continuation.template_request(ask, model, engine)))
 
     async def _fetch(self, path: str, body: bytes) -> bytes:

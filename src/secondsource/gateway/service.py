@@ -378,7 +378,7 @@ class Service(Observer):
                 endpoint=ask.endpoint.value,
                 model=ask.model,
                 streamed=ask.stream,
-                refusal=None if attempts else "no replica is free or known to be well",
+                refusal=None if attempts or status == 499 else self._why_nobody(),
                 attempts=attempts,
                 tokens_in=next((one.tokens_in for one in attempts if one.tokens_in), 0),
                 tokens_out=exchange.delivered.tokens if ask.stream else whole,
@@ -387,6 +387,9 @@ class Service(Observer):
                 traceparent=trail.traceparent,
             )
         )
+
+    def _why_nobody(self) -> str:
+        return "ledger_unavailable" if self.books.status.refusing else "no_replica_available"
 
     def _log_simple(self, request: Request, request_id: str, status: int, refusal: str | None) -> None:
         if refusal is None and request.path in HEALTH_PATHS:

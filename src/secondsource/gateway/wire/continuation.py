@@ -54,6 +54,7 @@ CHAT_ONLY = frozenset(
     }
 )
 TEMPLATE_FIELDS = (
+    "prompt",
     "messages",
     "tools",
     "tool_choice",

@@ -161,7 +161,7 @@ def token_ids(piece: Piece) -> list[int] | None:
     """Return a piece's exact token ids, or None when the engine's evidence does not settle them.
 
     vLLM gives arrays of ids, also with no text as yet. llama.cpp gives the id of the last token only: where a piece
-    took several tokens (a character of many bytes, text held back for a stop string), the bytes of that token are not the piece's.
+    took several tokens (a character of many bytes, text held back for a stop string), its bytes are not the piece's.
     """
     text, evidence = piece
     try:
