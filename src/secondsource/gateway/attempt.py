@@ -16,6 +16,7 @@ from secondsource.gateway.wire.events import parse_usage
 from secondsource.gateway.wire.relay import BYTES_PER_TOKEN, Relay
 from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
 from secondsource.gateway.wire.splice import Splice
+from secondsource.gateway.wire.unstreamed import as_events
 from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
 from secondsource.policy.routing import Replica
 
@@ -182,13 +183,16 @@ class Attempt:
             return
         json = headers.get(b"content-type", b"").startswith(b"application/json")
         if status == 200 and self.plan.ask.stream and not json:
-            self._relay = Relay(
-                self.plan.ask,
-                self.owner.delivered,
-                event_limit=self.plan.event_limit,
-                strip_ids=self._strips_ids,
-                splice=self._splice,
-            )
+            self._relay = self._make_relay(self.plan.event_limit)
+
+    def _make_relay(self, event_limit: int) -> Relay:
+        return Relay(
+            self.plan.ask,
+            self.owner.delivered,
+            event_limit=event_limit,
+            strip_ids=self._strips_ids,
+            splice=self._splice,
+        )
 
     def on_body(self, data: bytes) -> None:
         """Take bytes of the body."""
@@ -251,12 +255,24 @@ class Attempt:
             self.retry_after = verdicts.retry_after_s(self.headers, time.time())
         if outcome is not Outcome.CONTEXT_OVERFLOW and self._continues and self.status in REFUSING:
             outcome = Outcome.PREFILL_REFUSED
-        if outcome is Outcome.OK:
+        if outcome is Outcome.OK and self.plan.ask.stream:
+            self._stream_whole(body)
+        elif outcome is Outcome.OK:
             self._first_token_ns = time.monotonic_ns() - self._started_ns
             self.owner.attempt_answered(self, body)
             self._end(Outcome.OK)
         else:
             self._fail(outcome, self.detail or f"HTTP {self.status}")
+
+    def _stream_whole(self, body: bytes) -> None:
+        """Stream the answer of a replica that does not stream."""
+        try:
+            events = as_events(body)
+        except msgspec.DecodeError:
+            self._fail(Outcome.GARBLED, "neither a stream nor an answer with choices")
+            return
+        self._relay = relay = self._make_relay(self.plan.body_limit)
+        self._relayed(relay, relay.feed(events))
 
     @property
     def _continues(self) -> bool:
@@ -275,9 +291,6 @@ class Attempt:
         if answer.error and bytes(answer.error) != b"null":
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
-        if self.plan.ask.stream:
-            self.detail = "a whole answer where a stream was asked for"
-            return Outcome.GARBLED
         self._usage = parse_usage(answer.usage)
         if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
