@@ -131,7 +131,9 @@ def test_passes_wherever_the_mock_passes(request: pytest.FixtureRequest, tmp_pat
             )
         direct = run_their_tests(sources, mock, tmp_path / "direct.xml")
         make = stack.enter_context(gateways_under(tmp_path))
-        gateway = make(*pools, timeouts={"first_token": 10.0, "between_tokens": 10.0}, wait_for="/health")
+        waits = {"first_token": 10.0, "between_tokens": 10.0}
+        image_model = next(pool.model for pool in pools if "image" in pool.model)
+        gateway = make(*pools, timeouts=waits, image_model=image_model, wait_for="/health")
         through = run_their_tests(sources, gateway.url, tmp_path / "through.xml")
     passed = {name for name, result in direct.items() if result == "passed"}
     assert len(passed) >= FEWEST_COMPARED, f"too few pass directly: {direct}"

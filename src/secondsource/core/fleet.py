@@ -113,6 +113,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     gateway: Listener = Listener(host="127.0.0.1", port=8080)
     admin: AdminListener = AdminListener(host="127.0.0.1", port=8081)
     state_dir: str = ".secondsource"
+    image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     suppliers: tuple[Supplier, ...]

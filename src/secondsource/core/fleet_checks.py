@@ -70,6 +70,12 @@ def _no_pools(fleet: Fleet) -> Iterator[Contradiction]:
         yield Contradiction(("pools",), "nothing to serve from; add at least one [[pools]]")
 
 
+def _image_model(fleet: Fleet) -> Iterator[Contradiction]:
+    if fleet.image_model is not None and fleet.image_model not in fleet.models:
+        message = f'no pool serves "{fleet.image_model}"; ' + _choice(fleet.image_model, fleet.models)
+        yield Contradiction(("gateway", "image_model"), message)
+
+
 def _one_port(fleet: Fleet) -> Iterator[Contradiction]:
     if fleet.admin.port == fleet.gateway.port != 0:
         message = f"{fleet.admin.port} is the gateway's port too; give the two listeners different ports"
@@ -131,6 +137,7 @@ def _reaches(host: str, port: int, listener: Listener) -> bool:
 
 _CHECKS: tuple[Callable[[Fleet], Iterator[Contradiction]], ...] = (
     _no_pools,
+    _image_model,
     _duplicate_names,
     _names_of_nothing,
     _one_port,

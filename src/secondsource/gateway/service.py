@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import resource
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ from secondsource.policy.views import ReplicaView, RequestView, view_of
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
 MOST_WAITING = 1000
+MOST_CONNECTIONS = 50_000
+FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -68,12 +71,14 @@ class Service(Observer):
         self.exchanges: dict[str, Exchange] = {}
         self._trails: dict[str, Trail] = {}
         self._connections: set[ClientConnection] = set()
+        self._most_connections = _most_connections()
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
             clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
             timeouts=fleet.timeouts,
             limits=fleet.limits,
         )
+        self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
         self._budget = RetryBudget(time.monotonic())
         self._prober = Prober(self._surroundings.clients)
         self._principals = {key.sha256: _principal(key) for key in fleet.keys}
@@ -214,8 +219,19 @@ class Service(Observer):
         return time.monotonic()
 
     def opened(self, connection: ClientConnection) -> None:
-        """Note a new connection."""
-        self._connections.add(connection)
+        """Note a new connection; where there are too many, those go that have been idle for longest."""
+        if len(self._connections) >= self._most_connections and not self._make_room():
+            connection.abort()
+        else:
+            self._connections.add(connection)
+
+    def _make_room(self) -> bool:
+        """Close a tenth of the connections, so that this is seldom done; returns False if all are being answered."""
+        idle = sorted((one for one in self._connections if not one.busy), key=lambda one: one.idle_since)
+        for connection in idle[: self._most_connections // 10 + 1]:
+            self._connections.discard(connection)
+            connection.abort()
+        return bool(idle)
 
     def closed(self, connection: ClientConnection) -> None:
         """Note that a connection is gone."""
@@ -260,7 +276,7 @@ class Service(Observer):
         self, endpoint: Endpoint, request: Request, connection: ClientConnection, request_id: str
     ) -> Exchange | None:
         principal = self._authenticate(request)
-        ask = parse_request(endpoint, request.body)
+        ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
             raise _unknown_model(ask.model, self.fleet.models)
         self._budget.request_started()
@@ -402,6 +418,14 @@ class Service(Observer):
     def _write_log(self, line: RequestLine) -> None:
         self.log.write(line)
         self.meter.log_lines_dropped = self.log.dropped
+
+
+def _most_connections() -> int:
+    """Return how many clients may be connected before files run out: each that is answered needs a replica's too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min((files - FILES_KEPT_FREE) // 2, MOST_CONNECTIONS)
+    )
 
 
 def _token(request: Request) -> bytes:

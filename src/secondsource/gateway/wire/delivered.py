@@ -69,6 +69,11 @@ class Delivered:
         self.created: int | float | None = None
         self.prompt_token_ids: list[int] | None = None
 
+    def begin_attempt(self) -> None:
+        """Forget ids whose text never came: another attempt makes that text anew."""
+        for so_far in self.choices.values():
+            so_far.pending = b""
+
     def note_ids(self, evidence: dict[int, bytes]) -> None:
         """Note token ids of an event that is held back; they belong to the next text."""
         for index, ids in evidence.items():

@@ -36,6 +36,7 @@ class Relay:
     ) -> None:
         self._ask = ask
         self._delivered = delivered
+        delivered.begin_attempt()
         self._scanner = EventScanner(event_limit)
         self._strip_ids = strip_ids
         self._splice = splice

@@ -60,10 +60,15 @@ _count = msgspec.json.Decoder(int | float)
 _stream_options = msgspec.json.Decoder(_StreamOptions)
 
 
-def parse_request(endpoint: Endpoint, body: bytes) -> Ask:
-    """Return the request; raises RequestError that says which parameter is wrong and what was expected."""
+def parse_request(endpoint: Endpoint, body: bytes, image_model: str | None = None) -> Ask:
+    """Return the request; raises RequestError that says which parameter is wrong and what was expected.
+
+    `image_model` is meant by an image request that names no model.
+    """
     fields = _parse_fields(body)
     model = _typed(fields, "model", _string, "a string")
+    if model is None and endpoint is Endpoint.IMAGES:
+        model = image_model
     if model is None:
         raise RequestError("you must provide a model parameter", param="model", code="missing_required_parameter")
     stream = _typed(fields, "stream", _boolean, "true or false") or False
@@ -157,10 +162,10 @@ def upstream_fields(ask: Ask, upstream_model: str) -> Fields:
 def asking_for_token_ids(fields: Fields, endpoint: Endpoint, engine: str) -> bool:
     """Ask for token ids in the engine's own way, for exact continuation; true when the fields were changed.
 
-    vLLM has `return_token_ids`. llama.cpp's server gives ids only with log-probabilities, which are left alone
-    when the client asked for them itself.
+    vLLM has `return_token_ids`. llama.cpp's server gives ids only with log-probabilities. Either is left alone when
+    the client asked for it itself, since it would be taken out of the answer again.
     """
-    if engine == "vllm":
+    if engine == "vllm" and "return_token_ids" not in fields:
         fields["return_token_ids"] = _TRUE
         return True
     if engine != "llamacpp" or "logprobs" in fields:
