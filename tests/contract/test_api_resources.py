@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -122,13 +122,18 @@ def test_pinned_tests_are_of_the_installed_version() -> None:
 def test_passes_wherever_the_mock_passes(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     mock_folder = install_packages(MOCK, request.config)
     sources = fetch_sources(request.config)
-    with running_mock(mock_folder, sources.spec, tmp_path / "mock.log") as mock, gateways_under(tmp_path) as make:
+    with ExitStack() as stack:
+        pools = []
+        for number, model in enumerate(models_asked_for(sources)):  # a replica belongs to one pool
+            mock = stack.enter_context(running_mock(mock_folder, sources.spec, tmp_path / f"mock-{number}.log"))
+            pools.append(
+                Pool(f"pool-{number}", (Mock(mock, model),), supplier="mock", model=model, continuation="none")
+            )
         direct = run_their_tests(sources, mock, tmp_path / "direct.xml")
-        pools = [
-            Pool(f"pool-{number}", (Mock(mock, model),), supplier="mock", model=model, continuation="none")
-            for number, model in enumerate(models_asked_for(sources))
-        ]
-        gateway = make(*pools, timeouts={"first_token": 10.0, "between_tokens": 10.0}, wait_for="/health")
+        make = stack.enter_context(gateways_under(tmp_path))
+        waits = {"first_token": 10.0, "between_tokens": 10.0}
+        image_model = next(pool.model for pool in pools if "image" in pool.model)
+        gateway = make(*pools, timeouts=waits, image_model=image_model, wait_for="/health")
         through = run_their_tests(sources, gateway.url, tmp_path / "through.xml")
     passed = {name for name, result in direct.items() if result == "passed"}
     assert len(passed) >= FEWEST_COMPARED, f"too few pass directly: {direct}"

@@ -25,12 +25,13 @@ def wall_thread() -> Iterator[WallThread]:
 def service(wall_thread: WallThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """One gateway that serves chat, embeddings and images, each from two suppliers."""
     with walls_of(wall_thread) as make_wall, gateways_under(tmp_path_factory.mktemp("e2e")) as make_gateway:
-        first, second = make_wall(), make_wall()
+        chat = make_wall(), make_wall()
         pools = []
         for model in ("chat", EMBEDDER, PAINTER):
-            for order, (name, wall) in enumerate((("first", first), ("second", second))):
+            walls = chat if model == "chat" else (make_wall(), make_wall())
+            for order, (name, wall) in enumerate(zip(("first", "second"), walls, strict=True)):
                 pools.append(Pool(f"{name}-{model}", (wall,), supplier=name, order=order, model=model))
-        yield Pair(first, second, make_gateway(*pools))
+        yield Pair(*chat, make_gateway(*pools))
 
 
 @pytest.fixture

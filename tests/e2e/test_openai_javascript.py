@@ -31,7 +31,7 @@ def run_client(javascript: Path, gateway: Gateway) -> dict[str, dict[str, Any]]:
     command = ["node", "client.mjs", f"{gateway.url}/v1", json.dumps(request)]
     ran = subprocess.run(command, cwd=javascript, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
-    return {report["name"]: report for report in map(json.loads, ran.stdout.splitlines())}
+    return {report["name"]: report for report in map(json.loads, ran.stdout.strip().split("\n"))}
 
 
 def test_every_call(javascript: Path, gateway: Gateway) -> None:

@@ -63,10 +63,16 @@ def quoted(value: str) -> str:
 
 
 def fleet_toml(
-    pools: tuple[Pool, ...], state_dir: Path, timeouts: dict[str, float], keys: tuple[Keys, ...] = ()
+    pools: tuple[Pool, ...],
+    state_dir: Path,
+    timeouts: dict[str, float],
+    keys: tuple[Keys, ...] = (),
+    image_model: str | None = None,
 ) -> str:
     """Return a fleet file over walls, on free ports that the command line sets."""
-    lines = ["[gateway]", f"state_dir = {quoted(str(state_dir))}", "[timeouts]"]
+    lines = ["[gateway]", f"state_dir = {quoted(str(state_dir))}"]
+    lines += [f"image_model = {quoted(image_model)}"] if image_model else []
+    lines.append("[timeouts]")
     lines += [f"{name} = {seconds}" for name, seconds in timeouts.items()]
     for supplier in dict.fromkeys(pool.supplier or pool.name for pool in pools):
         lines.append(f"[suppliers.{supplier}]")
@@ -186,12 +192,13 @@ def start_gateway(
     *pools: Pool,
     timeouts: dict[str, float] | None = None,
     keys: tuple[Keys, ...] = (),
+    image_model: str | None = None,
     wait_for: str = "/ready",
 ) -> Gateway:
     """Start a gateway over pools of walls; its files are under `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     state_dir, fleet, log = directory / "state", directory / "fleet.toml", directory / "gateway.log"
-    fleet.write_text(fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys))
+    fleet.write_text(fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys, image_model))
     port, admin_port = free_ports(2)
     arguments = [sys.executable, "-m", "secondsource", "up", str(fleet)]
     arguments += ["--port", str(port), "--admin-port", str(admin_port), "--state-dir", str(state_dir)]

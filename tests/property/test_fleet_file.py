@@ -80,7 +80,9 @@ def fleets(draw: st.DrawFn) -> Fleet:
     key = st.builds(Key, sha256=hashes, tenant=tenants, lane=st.sampled_from(lanes))
     keys = draw(st.lists(key, max_size=3))
     admin_hash = draw(st.none() | hashes)
+    served = draw(st.lists(st.sampled_from(suppliers).flatmap(pools), min_size=1, max_size=3))
     fleet = Fleet(
+        image_model=draw(st.none() | st.sampled_from([pool.model for pool in served])),
         gateway=Listener(
             host=draw(inner_hosts | outer_hosts if keys else inner_hosts), port=draw(st.integers(0, 65535))
         ),
@@ -99,7 +101,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             st.builds(Limits, request_body=sizes, request_headers=sizes, response_body=sizes, event=sizes, kept=sizes)
         ),
         suppliers=tuple(Supplier(name=name) for name in suppliers),
-        pools=tuple(draw(st.lists(st.sampled_from(suppliers).flatmap(pools), min_size=1, max_size=3))),
+        pools=tuple(served),
         lanes=tuple(Lane(name=name) for name in lanes),
         keys=tuple(keys),
     )
@@ -115,6 +117,7 @@ def rendered(fleet: Fleet) -> str:
 def _lines(fleet: Fleet) -> Iterator[str]:
     yield "[gateway]"
     yield from _pairs(host=fleet.gateway.host, port=fleet.gateway.port, workers=1, state_dir=fleet.state_dir)
+    yield from _pairs(image_model=fleet.image_model)
     for name in ("admin", "timeouts", "limits"):
         yield f"[{name}]"
         yield from _pairs(**msgspec.structs.asdict(getattr(fleet, name)))

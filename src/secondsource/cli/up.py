@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -116,8 +117,15 @@ def _serve(fleet: Fleet, secrets: Mapping[str, str], screen: Screen, *, embedded
         ready_within_s=0.0 if embedded is None else embedded.ready_within_s,
         small_model=embedded is not None and embedded.small_model,
     )
+    _allow_open_files()
     with _runner() as runner:
         return runner.run(serve(serving, screen))
+
+
+def _allow_open_files() -> None:
+    """Take as many open files as this process may have: most shells give 1024, and every client needs one or two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check(arguments: argparse.Namespace, screen: Screen) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -61,12 +62,20 @@ async def _start(serving: Serving, supervisor: Supervisor, running: contextlib.A
     with screen.step("Asking each replica whether it is there …"):
         await service.start()
     running.push_async_callback(service.stop, _GRACE_S)
+    _tune_garbage_collection()
     lines = [
         SourceLine(pool=replica.pool, replica=replica.url, state=_STATES[replica.circuit.state])
         for replica in service.router.replicas
     ]
     served = ServedAt(gateway_url=service.gateway_url, admin_url=service.admin_url)
     serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
+
+
+def _tune_garbage_collection() -> None:
+    """Leave what was loaded at the start alone, and look for cycles every few thousand requests, not every few."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _finished_before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

@@ -38,13 +38,15 @@ class AdminListener(Listener, frozen=True, kw_only=True):
 
 
 class Timeouts(Record, frozen=True, kw_only=True):
-    """How long to wait for a replica, in seconds."""
+    """How long to wait for a replica, and for a client, in seconds."""
 
     connect: float = 2.0
     first_token: float = 20.0
     between_tokens: float = 10.0
     answer: float = 120.0  # for a whole answer that is not streamed, where no token can be seen
     total: float = 600.0
+    request: float = 30.0  # from a client's first byte of a request until it is whole
+    idle: float = 120.0  # a client's connection on which nothing is asked
 
 
 class Limits(Record, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     gateway: Listener = Listener(host="127.0.0.1", port=8080)
     admin: AdminListener = AdminListener(host="127.0.0.1", port=8081)
     state_dir: str = ".secondsource"
+    image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     suppliers: tuple[Supplier, ...]

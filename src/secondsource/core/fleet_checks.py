@@ -70,6 +70,12 @@ def _no_pools(fleet: Fleet) -> Iterator[Contradiction]:
         yield Contradiction(("pools",), "nothing to serve from; add at least one [[pools]]")
 
 
+def _image_model(fleet: Fleet) -> Iterator[Contradiction]:
+    if fleet.image_model is not None and fleet.image_model not in fleet.models:
+        message = f'no pool serves "{fleet.image_model}"; ' + _choice(fleet.image_model, fleet.models)
+        yield Contradiction(("gateway", "image_model"), message)
+
+
 def _one_port(fleet: Fleet) -> Iterator[Contradiction]:
     if fleet.admin.port == fleet.gateway.port != 0:
         message = f"{fleet.admin.port} is the gateway's port too; give the two listeners different ports"
@@ -100,13 +106,16 @@ def _tenant_is_admin(fleet: Fleet) -> Iterator[Contradiction]:
 
 
 def _replicas_once(fleet: Fleet) -> Iterator[Contradiction]:
-    first: dict[str, str] = {}
+    # A hosted API serves many models behind one address. A rented replica is one pool's, or its rent counts twice.
+    rented = {url for pool in fleet.pools if pool.price.nano_usd_per_replica_hour for url in pool.replicas}
+    first: dict[tuple[str, str], str] = {}
     for place, pool in enumerate(fleet.pools):
         for each, replica in enumerate(pool.replicas):
             path = ("pools", place, "replicas", each)
             here = show_path(path)
-            if first.setdefault(replica, here) != here:
-                message = f"{replica} is already {first[replica]}; a replica belongs to one pool, once"
+            what = (replica, "" if replica in rented else pool.upstream_model)
+            if first.setdefault(what, here) != here:
+                message = f"{replica} is already {first[what]}; a replica belongs to one pool, once"
                 yield Contradiction(path, message)
 
 
@@ -128,6 +137,7 @@ def _reaches(host: str, port: int, listener: Listener) -> bool:
 
 _CHECKS: tuple[Callable[[Fleet], Iterator[Contradiction]], ...] = (
     _no_pools,
+    _image_model,
     _duplicate_names,
     _names_of_nothing,
     _one_port,

@@ -31,11 +31,12 @@ _KEY_NOT_ENFORCED = ("usd_per_day", "requests_per_minute", "tokens_per_minute")
 
 def read_fleet(root: Table) -> Fleet:
     """Return what the file says, with stand-ins where a fault was reported."""
-    gateway, state_dir = _gateway(root.table("gateway"))
+    gateway, state_dir, image_model = _gateway(root.table("gateway"))
     fleet = Fleet(
         gateway=gateway,
         admin=_admin(root.table("admin")),
         state_dir=state_dir,
+        image_model=image_model,
         timeouts=_timeouts(root.table("timeouts")),
         limits=_limits(root.table("limits")),
         suppliers=tuple(_supplier(name, table) for name, table in root.named_tables("suppliers", values.NAME)),
@@ -52,16 +53,17 @@ def read_lanes(root: Table) -> tuple[Lane, ...]:
     return tuple(_lane(table) for table in root.tables("lanes")) or _DEFAULT.lanes
 
 
-def _gateway(table: Table) -> tuple[Listener, str]:
+def _gateway(table: Table) -> tuple[Listener, str, str | None]:
     listener = Listener(
         host=table.optional("host", values.HOST, _DEFAULT.gateway.host),
         port=table.optional("port", values.PORT, _DEFAULT.gateway.port),
     )
     state_dir = table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir)
+    image_model = table.optional("image_model", values.MODEL, None)
     if table.optional("workers", values.WORKERS, 1) != 1:
         table.report("workers", f"more than 1 is {NOT_ENFORCED}")
     table.finish()
-    return listener, state_dir
+    return listener, state_dir, image_model
 
 
 def _admin(table: Table) -> AdminListener:
@@ -83,6 +85,8 @@ def _timeouts(table: Table) -> Timeouts:
         answer=float(table.optional("answer", values.SECONDS, first_token * ANSWER_PER_FIRST_TOKEN)),
         between_tokens=float(table.optional("between_tokens", values.SECONDS, default.between_tokens)),
         total=float(table.optional("total", values.SECONDS, default.total)),
+        request=float(table.optional("request", values.SECONDS, default.request)),
+        idle=float(table.optional("idle", values.SECONDS, default.idle)),
     )
     table.finish()
     return timeouts

@@ -26,7 +26,11 @@ from secondsource.embedded.ports import is_free
 _LONGEST_LOG = 4 * 1024 * 1024
 _LOG_CHECK_S = 5.0
 _HTTP_THREADS_PER_SLOT = 4  # an idle kept-alive connection occupies one of llama.cpp's HTTP threads
-_PROMPT_BATCH = 128  # tokens of a prompt read at once: other streams wait no longer than this takes
+# Tokens of a prompt read at once. Below 64, llama.cpp's attention computes a prompt's tokens just as it computes
+# one token of an answer; from 64 on it takes another way that rounds differently, and an answer continued from
+# its beginning may depart from the undisturbed one (docs/decisions/0002-continuing-on-llama-cpp.md). Small
+# batches also let the other streams' tokens through in between.
+_PROMPT_BATCH = 48
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, required=True, help="streams at once")
     parser.add_argument("--context-per-slot", type=int, required=True, help="tokens each stream may hold")
     parser.add_argument("--threads", type=int, required=True, help="threads that compute")
+    parser.add_argument(
+        "--prompt-batch", type=int, default=_PROMPT_BATCH, help="tokens of a prompt read at once (default %(default)s)"
+    )
     parser.add_argument("--alias", required=True, help="the model's name in the API")
     parser.add_argument("--log", type=Path, required=True, help="where messages go")
     return parser
@@ -126,7 +133,8 @@ def _start(arguments: argparse.Namespace) -> _Server:
     parameters.port = arguments.port
     parameters.n_parallel = arguments.slots
     parameters.n_ctx = arguments.slots * arguments.context_per_slot
-    parameters.n_batch = _PROMPT_BATCH
+    parameters.n_batch = arguments.prompt_batch
+    parameters.n_ubatch = arguments.prompt_batch
     parameters.cpuparams.n_threads = arguments.threads
     parameters.cpuparams_batch.n_threads = arguments.threads
     parameters.n_threads_http = arguments.slots * _HTTP_THREADS_PER_SLOT

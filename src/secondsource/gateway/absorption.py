@@ -17,6 +17,8 @@ from secondsource.gateway.journal import JournalFile, file_name, is_complete, li
 from secondsource.gateway.posting import add_to_tally, post
 
 CHUNK_BYTES = 4 * 1024 * 1024  # of journal per transaction
+# Posted at a time: decoding holds the interpreter lock, and the event loop waits for it, so about half a millisecond.
+SLICE_BYTES = 128 * 1024
 
 _INTERRUPT = """
 UPDATE attempt SET outcome = 'interrupted', settled_at_ns = coalesce(noted_at_ns, at_ns),
@@ -180,9 +182,18 @@ class Absorber:
             "RETURNING writer_id",
             (writer, after.sequence, after.offset, after.closed),
         ).fetchone()
-        if lines:
-            post(self._connection, writer_id, sequence, lines)
+        for some in _slices(lines):
+            post(self._connection, writer_id, sequence, some)
         return self._connection.execute(_INTERRUPT, (writer_id,)).rowcount if after.closed else 0
 
     def _remove(self, file: JournalFile) -> None:
         (self._journals / file_name(file.writer, file.sequence)).unlink(missing_ok=True)
+
+
+def _slices(lines: bytes) -> Iterator[bytes]:
+    """Yield whole lines, about `SLICE_BYTES` at a time."""
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", start + SLICE_BYTES) + 1 or len(lines)
+        yield lines[start:end]
+        start = end

@@ -13,9 +13,10 @@ from secondsource.gateway.wire import continuation, verdicts
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
-from secondsource.gateway.wire.relay import BROKEN_OFF, BYTES_PER_TOKEN, Relay
-from secondsource.gateway.wire.request import Ask, asking_for_token_ids, encode, upstream_fields
+from secondsource.gateway.wire.relay import BYTES_PER_TOKEN, Relay
+from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
 from secondsource.gateway.wire.splice import Splice
+from secondsource.gateway.wire.unstreamed import as_events
 from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
 from secondsource.policy.routing import Replica
 
@@ -67,15 +68,6 @@ class Owner(Protocol):
 
     def write(self, record: Noted | Settled) -> None:
         """Write a record of this attempt to the books."""
-
-
-class _AnswerChoice(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    choices: list[_AnswerChoice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Attempt:
@@ -137,9 +129,13 @@ class Attempt:
                 self.owner.delivered,
                 plan.ask.endpoint,
                 plan.method,
-                repeats=plan.replica.state.prefill_repeats,
+                # How a text completion goes on says nothing of chats: its prompt is simply longer.
+                repeats=plan.replica.state.prefill_repeats if plan.ask.endpoint is Endpoint.CHAT else False,
             )
-        request = plan.client.target.request(b"POST", path.encode(), body, plan.forwarded)
+        extra = plan.forwarded + b"x-request-id: %b\r\n" % plan.reserved.attempt_id.encode()
+        if plan.ask.stream:
+            extra += b"accept: text/event-stream\r\n"
+        request = plan.client.target.request(b"POST", path.encode(), body, extra)
         self._call = plan.client.call(request, self)
 
     async def _prepare(self) -> None:
@@ -158,13 +154,15 @@ class Attempt:
         if prompt is None:
             self._fail(Outcome.PREFILL_REFUSED, "the replica did not render the prompt")
             return
-        self._send("/v1/completions", encode(continuation.tokens_fields(ask, model, prompt, made)))
+        context = plan.replica.context_tokens
+        fields = continuation.tokens_fields(ask, model, prompt, made, engine=engine, context_tokens=context)
+        self._send("/v1/completions", encode(fields))
 
     async def _prompt(self, ask: Ask, engine: str, model: str) -> continuation.Prompt | None:
-        if not ask.raw("messages"):
-            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
         if engine == "vllm" and self.owner.delivered.prompt_token_ids:
             return list(self.owner.delivered.prompt_token_ids)
+        if not ask.raw("messages") and engine != "vllm":
+            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
         return continuation.parse_template(await self._fetch(*continuation.template_request(ask, model, engine)))
 
     async def _fetch(self, path: str, body: bytes) -> bytes:
@@ -185,13 +183,16 @@ class Attempt:
             return
         json = headers.get(b"content-type", b"").startswith(b"application/json")
         if status == 200 and self.plan.ask.stream and not json:
-            self._relay = Relay(
-                self.plan.ask,
-                self.owner.delivered,
-                event_limit=self.plan.event_limit,
-                strip_ids=self._strips_ids,
-                splice=self._splice,
-            )
+            self._relay = self._make_relay(self.plan.event_limit)
+
+    def _make_relay(self, event_limit: int) -> Relay:
+        return Relay(
+            self.plan.ask,
+            self.owner.delivered,
+            event_limit=event_limit,
+            strip_ids=self._strips_ids,
+            splice=self._splice,
+        )
 
     def on_body(self, data: bytes) -> None:
         """Take bytes of the body."""
@@ -222,7 +223,7 @@ class Attempt:
         self._fail(outcome, detail)
 
     def _relayed(self, relay: Relay, data: bytes) -> None:
-        while relay.failure is Outcome.GARBLED and relay.malformed and not self.owner.could_go_on_elsewhere():
+        while relay.may_skip and not self.owner.could_go_on_elsewhere():
             # One malformed event is no reason to lose the rest when nobody else could give it.
             data += relay.skip_malformed()
         if data:
@@ -250,34 +251,50 @@ class Attempt:
         outcome = verdicts.outcome_of(self.status, body)
         if outcome is Outcome.OK:
             outcome = self._whole(body)
-        elif outcome is Outcome.THROTTLED:
+        elif outcome in (Outcome.THROTTLED, Outcome.SERVER_ERROR):
             self.retry_after = verdicts.retry_after_s(self.headers, time.time())
-        elif self.plan.method in (Method.PREFILL, Method.TOKENS) and self.status in REFUSING:
+        if outcome is not Outcome.CONTEXT_OVERFLOW and self._continues and self.status in REFUSING:
             outcome = Outcome.PREFILL_REFUSED
-        if outcome is Outcome.OK:
+        if outcome is Outcome.OK and self.plan.ask.stream:
+            self._stream_whole(body)
+        elif outcome is Outcome.OK:
             self._first_token_ns = time.monotonic_ns() - self._started_ns
             self.owner.attempt_answered(self, body)
             self._end(Outcome.OK)
         else:
             self._fail(outcome, self.detail or f"HTTP {self.status}")
 
+    def _stream_whole(self, body: bytes) -> None:
+        """Stream the answer of a replica that does not stream."""
+        try:
+            events = as_events(body)
+        except msgspec.DecodeError:
+            self._fail(Outcome.GARBLED, "neither a stream nor an answer with choices")
+            return
+        self._relay = relay = self._make_relay(self.plan.body_limit)
+        self._relayed(relay, relay.feed(events))
+
+    @property
+    def _continues(self) -> bool:
+        return self.plan.method in (Method.PREFILL, Method.TOKENS)
+
     def _whole(self, body: bytes) -> Outcome:
         """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
-        if not verdicts.is_json_object(body):
+        if self.plan.ask.endpoint is Endpoint.IMAGES and b"event-stream" in self.headers.get(b"content-type", b""):
+            return Outcome.OK  # an image that comes in stages: passed on whole
+        try:
+            answer = verdicts.parse_answer(body)
+        except msgspec.ValidationError:
             self.detail = "the answer is not a JSON object"
             return Outcome.GARBLED
-        if verdicts.error_in(body):
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.detail = "the answer is not JSON"
+            return Outcome.GARBLED
+        if answer.error and bytes(answer.error) != b"null":
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
-        if self.plan.ask.stream:
-            self.detail = "a whole answer where a stream was asked for"
-            return Outcome.GARBLED
-        try:
-            answer = msgspec.json.decode(body, type=_Answer)
-        except msgspec.ValidationError:
-            return Outcome.OK  # of a shape that we do not know
         self._usage = parse_usage(answer.usage)
-        if any(choice.finish_reason in BROKEN_OFF for choice in answer.choices or ()):
+        if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
             return Outcome.CUT
         return Outcome.OK
@@ -339,9 +356,12 @@ class Attempt:
             replica.circuit.abandoned()
         else:
             replica.circuit.failed(outcome, now)
+            if self.retry_after is not None:
+                replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
-            replica.state.continuation_refused()
-        if self._splice is not None and self._splice.repeats is not None:
+            replica.state.continuation_refused(exact=self.plan.method is Method.TOKENS)
+        learnt = self.plan.method is Method.PREFILL and self.plan.ask.endpoint is Endpoint.CHAT
+        if learnt and self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
     def _note(self, relay: Relay) -> None:
@@ -384,7 +404,7 @@ class Attempt:
         cost = cost_nano_usd(replica.pool.price, share, usage)
         return Settled(
             attempt_id=self.plan.reserved.attempt_id,
-            at_ns=time.time_ns(),
+            at_ns=self.plan.reserved.at_ns + now_ns - self._started_ns,  # a wall clock may step back meanwhile
             outcome=outcome,
             status=self.status,
             duration_ns=now_ns - self._started_ns,

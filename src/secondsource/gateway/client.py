@@ -5,6 +5,7 @@ means is the service's business: it gets a whole `Request` and answers through `
 """
 
 import asyncio
+import logging
 from collections import deque
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from secondsource.gateway.wire.errors import error_body
 
 LINGER_S = 2.0
 MOST_WAITING = 16  # pipelined requests read ahead of their turn
+ONCE = frozenset({b"host", b"authorization"})  # twice, and two servers may each believe another one
 REASONS = {
     200: b"OK",
     400: b"Bad Request",
@@ -28,6 +30,7 @@ REASONS = {
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
+    501: b"Not Implemented",
     502: b"Bad Gateway",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
@@ -68,8 +71,8 @@ class Application(Protocol):
     def closed(self, connection: "ClientConnection") -> None:
         """Note that a connection is gone."""
 
-    def new_request_id(self) -> bytes:
-        """Return an id for a request, also for one that never was whole."""
+    def refused(self, status: int, message: str) -> bytes:
+        """Note a request that never was whole, and return an id for it."""
 
     def handle(self, request: Request, connection: "ClientConnection") -> Exchange | None:
         """Answer a request, at once (None) or through an exchange that is told of the client from then on."""
@@ -99,6 +102,9 @@ class ClientConnection(asyncio.Protocol):
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._in_head = True
+        self._unheard = 0  # bytes that llhttp has taken since it last said anything
+        self._upgrade = False
         self.partial = False  # part of a request has come
 
     # -- what asyncio says
@@ -112,13 +118,35 @@ class ClientConnection(asyncio.Protocol):
         """asyncio: bytes from the client."""
         if self._refused:
             return
+        self._unheard += len(data)
+        heard = self._unheard
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server does not switch protocols")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            logging.getLogger("secondsource").error("a request failed", exc_info=error.__context__ or error)
+            self._refuse(500, "the gateway failed")
         except httptools.HttpParserError:
-            if not self._refused:
-                self._refuse(400, "the request is not valid HTTP/1.1")
+            self._refuse(400, "the request is not valid HTTP/1.1")
+        if self._unheard == heard and heard > self._application.header_limit:
+            # One header (or trailer, or chunk extension) without end: llhttp would gather it for ever.
+            self._head_too_large()
+
+    def _stay(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 where the client offers another protocol: it is free to be ignored, and llhttp stops there.
+
+        Java's HttpClient offers h2c with every request, and sends the body in HTTP/1.1 all the same.
+        """
+        if self._refused:
+            return
+        if self._parser.get_method() == b"CONNECT":
+            self._refuse(405, "this server is no proxy")
+            return
+        lines = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] != b"upgrade"]
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._parser.get_method(), self._url, b"".join(lines))
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
 
     def eof_received(self) -> bool:
         """asyncio: the client has closed its side; it is taken to have left."""
@@ -153,40 +181,61 @@ class ClientConnection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         """llhttp: part of the request's target."""
+        self._unheard = 0
         self._url += url
         self._count_header(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """llhttp: one header."""
+        """llhttp: one header, or a trailer, which is counted and forgotten: it came too late to say who asks."""
+        self._unheard = 0
         self._count_header(len(name) + len(value) + 4)
-        self._headers[name.lower()] = value
+        if self._in_head:
+            name = name.lower()
+            if name in ONCE and name in self._headers:
+                self._refuse(400, f"the request has two {name.decode()} headers")
+            self._headers[name] = value
 
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
-        if self._header_bytes > self._application.header_limit and not self._refused:
-            self._refuse(431, f"the request's headers are larger than {self._application.header_limit} bytes")
+        if self._header_bytes > self._application.header_limit:
+            self._head_too_large()
 
     def on_headers_complete(self) -> None:
         """llhttp: the head is whole."""
-        length = self._headers.get(b"content-length", b"")
+        self._in_head = False
+        headers, version = self._headers, self._parser.get_http_version()
+        self._upgrade = self._parser.should_upgrade()
+        length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._application.body_limit:
-            self._too_large()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._body_too_large()
+        elif b"transfer-encoding" in headers and version != "1.1":
+            self._refuse(400, "a body in chunks needs HTTP/1.1")
+        elif headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            self._refuse(501, "the only transfer encoding is chunked")
+        elif version == "1.1" and b"host" not in headers:
+            self._refuse(400, "the request has no host header")
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and not self._upgrade:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_chunk_header(self) -> None:
+        """llhttp: a chunk's length, extensions included."""
+        self._unheard = 0
 
     def on_body(self, body: bytes) -> None:
         """llhttp: bytes of the body, without chunk framing."""
+        self._unheard = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._application.body_limit:
-            self._too_large()
-        else:
+            self._body_too_large()
+        elif not self._refused:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
         """llhttp: the request is whole."""
-        if self._refused:
+        self._unheard = 0
+        if self._refused or self._upgrade:
             return
-        path = self._url.partition(b"?")[0].decode("latin-1")
+        path = _path(self._url)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         parser = self._parser
         request = Request(
@@ -207,19 +256,24 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._refuse(400, "too many pipelined requests")
 
-    def _too_large(self) -> None:
-        if not self._refused:
-            self._refuse(413, f"the request's body is larger than {self._application.body_limit} bytes")
+    def _body_too_large(self) -> None:
+        self._refuse(413, f"the request's body is larger than {self._application.body_limit} bytes")
+
+    def _head_too_large(self) -> None:
+        self._refuse(431, f"the request's headers are larger than {self._application.header_limit} bytes")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer an error to a request that never was whole, and close; a running answer is left to end first."""
+        if self._refused:
+            return
         self._refused = True
+        self._body = []
         if self._request is not None or self._transport is None:
             if self._transport is not None:
                 self._transport.pause_reading()
             return
         self._request = Request(b"", "", {}, b"", keep_alive=False, chunked=True)
-        request_id = self._application.new_request_id()
+        request_id = self._application.refused(status, message)
         self.respond(status, error_body(status, message), [(b"x-request-id", request_id)])
 
     def _read(self, *, paused: bool) -> None:
@@ -239,7 +293,9 @@ class ClientConnection(asyncio.Protocol):
 
     def respond(self, status: int, body: bytes, headers: Lines, content_type: bytes = b"application/json") -> None:
         """Answer the current request whole."""
-        self._write(self._head(status, headers, content_type, b"content-length: %d\r\n" % len(body)) + body)
+        assert self._request is not None
+        head = self._head(status, headers, content_type, b"content-length: %d\r\n" % len(body))
+        self._write(head if self._request.method == b"HEAD" else head + body)
         self._end()
 
     def start_stream(self, headers: Lines, content_type: bytes, data: bytes) -> None:
@@ -333,3 +389,10 @@ class ClientConnection(asyncio.Protocol):
         """Close at once."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _path(target: bytes) -> str:
+    """Return a request target's path; one that names this server (`http://host/path`) means the same."""
+    if target[:1] != b"/" and b"://" in target:
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return target.partition(b"?")[0].decode("latin-1")

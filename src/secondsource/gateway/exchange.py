@@ -18,7 +18,7 @@ from secondsource.gateway.journal import JournalError
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire import continuation
 from secondsource.gateway.wire.continuation import Method
-from secondsource.gateway.wire.delivered import Delivered
+from secondsource.gateway.wire.delivered import Delivered, tokens_made
 from secondsource.gateway.wire.errors import error_body, error_event
 from secondsource.gateway.wire.events import DONE
 from secondsource.gateway.wire.relay import finish_event, usage_event
@@ -139,6 +139,8 @@ class Exchange:
         can = sent and continuation.continuable(self.ask, self.delivered)
         if can and self._at_limit():
             self._finish_at_limit()
+        elif sent and not self.delivered.comparable:
+            self._give_up(None)  # neither continued nor made afresh without saying twice what was said
         else:
             self._go(self._failover.choose(now, sent=sent, continuable=can))
 
@@ -157,7 +159,9 @@ class Exchange:
             method = Method.REMAKE
         elif kind is Kind.CONTINUATION:
             state = replica.state
-            method = continuation.method_at(self.ask, self.delivered, state.continuation, replica.engine)
+            method = continuation.method_at(
+                self.ask, self.delivered, state.continuation, replica.engine, replica.context_tokens
+            )
         limits, timeouts = self._surroundings.limits, self._surroundings.timeouts
         reserved = self._reservation(replica, kind)
         plan = Plan(
@@ -276,6 +280,11 @@ class Exchange:
             self._attempt.pause(paused=not ready)
             self.wait_for_more(self._surroundings.timeouts.between_tokens)
 
+    def crashed(self) -> None:
+        """End after a fault of our own: the client is cut off, and the replica left."""
+        self.client_gone()
+        self._connection.abort()
+
     # -- answering
 
     def _headers(self, attempt: Attempt | None) -> Lines:
@@ -338,9 +347,10 @@ class Exchange:
     # -- an answer that was cut exactly where the client's own limit ends it
 
     def _at_limit(self) -> bool:
-        left = continuation.tokens_left(self.ask, self.delivered.tokens)
+        engine = self.last.plan.replica.engine if self.last is not None else ""
+        left = continuation.tokens_left(self.ask, tokens_made(self.delivered), engine)
         return left is not None and left <= 0
 
     def _finish_at_limit(self) -> None:
-        usage = usage_event(self.ask, self.delivered, None) if self.ask.include_usage else b""
+        usage = usage_event(self.ask, self.delivered) if self.ask.include_usage else b""
         self._end_stream(finish_event(self.ask, self.delivered, "length") + usage + DONE)

@@ -99,6 +99,7 @@ class Meter:
         self.routes: dict[tuple[str, str, str], RouteCounts] = {}
         self.attempts: dict[tuple[str, str], AttemptCounts] = {}
         self.spends: defaultdict[tuple[str, str], Spend] = defaultdict(Spend)
+        self.log_lines_dropped = 0
         self.refusals: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._models = frozenset(models)
         self._lanes = frozenset(lanes)

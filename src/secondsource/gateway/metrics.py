@@ -55,6 +55,9 @@ class MetricsCollector(Collector):
         for (lane, status), count in list(self._meter.refusals.items()):
             refusals.add_metric((lane, str(status)), count)
         yield refusals
+        yield CounterMetricFamily(
+            "secondsource_log_lines_dropped", "Lines of the request log not written", self._meter.log_lines_dropped
+        )
 
 
 def make_registry(collector: MetricsCollector) -> CollectorRegistry:

@@ -90,7 +90,6 @@ def _generation(name: str, request: str, answer: str, *, streams: bool, keyed: b
     if streams:
         content["text/event-stream"] = {
             "schema": {
-                "type": "string",
                 "description": "`data:` events, then `data: [DONE]`. A stream that could not be completed ends "
                 "with an event that holds `error`, and without `[DONE]`.",
             }
@@ -183,7 +182,6 @@ def _public_schemas(fleet: Fleet) -> Schema:
         },
     }
     choices = {"n": {"type": ["integer", "null"], "minimum": 1, "maximum": 1024}}
-    message = {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}
     text = {"type": "string"}
     error = _object(
         {
@@ -199,7 +197,7 @@ def _public_schemas(fleet: Fleet) -> Schema:
     return {
         "Error": _object({"error": error}),
         "ChatCompletionRequest": _request(
-            {"model": model, "messages": {"type": "array", "minItems": 1, "items": message}}, {**stream, **choices}
+            {"model": model, "messages": {"type": "array", "minItems": 1}}, {**stream, **choices}
         ),
         "CompletionRequest": _request({"model": model, "prompt": text_or_array}, {**stream, **choices}),
         "EmbeddingRequest": _request({"model": model, "input": text_or_array}, {}),

@@ -24,6 +24,7 @@ SAMPLE_PREFIX = "The answer to your question is"
 class _Model(msgspec.Struct):
     id: str = ""
     owned_by: str | None = None
+    max_model_len: int | None = None  # vLLM's and SGLang's word for the context
 
 
 class _Models(msgspec.Struct):
@@ -43,12 +44,12 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     detail: str
 
 
-def make_clients(fleet: Fleet, secrets: Mapping[str, str]) -> dict[str, ReplicaClient]:
-    """Return a client for each replica by its URL; `secrets` is the bearer token by pool name."""
+def make_clients(fleet: Fleet, secrets: Mapping[str, str]) -> dict[tuple[str, str], ReplicaClient]:
+    """Return a client for each replica by pool name and URL; `secrets` is the bearer token by pool name."""
     tls = ssl.create_default_context() if any(_uses_tls(pool) for pool in fleet.pools) else None
     connect = fleet.timeouts.connect
     return {
-        url: ReplicaClient(Target(url, secrets.get(pool.name), tls), connect)
+        (pool.name, url): ReplicaClient(Target(url, secrets.get(pool.name), tls), connect)
         for pool in fleet.pools
         for url in pool.replicas
     }
@@ -63,12 +64,21 @@ async def ask_models(client: ReplicaClient, timeout_s: float) -> Fetched:
     return await client.fetch(b"GET", b"/v1/models", b"", timeout_s, ANSWER_LIMIT)
 
 
+def context_of(answer: Fetched, upstream_model: str) -> int | None:
+    """Return the context that a replica says its model has, in tokens."""
+    return next((model.max_model_len for model in _listed(answer) if model.id == upstream_model), None)
+
+
+def _listed(answer: Fetched) -> list[_Model]:
+    try:
+        return msgspec.json.decode(answer.body, type=_Models).data or []
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
 def models_in(answer: Fetched) -> tuple[tuple[str, ...], str]:
     """Return the models that a replica lists and the engine it names itself by, or "" when it does not say."""
-    try:
-        listed = msgspec.json.decode(answer.body, type=_Models).data or []
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return (), ""
+    listed = _listed(answer)
     owners = [model.owned_by for model in listed if model.owned_by in ENGINES]
     return tuple(model.id for model in listed), (owners[0] or "") if owners else ""
 
@@ -122,13 +132,15 @@ class Prober:
         replica.circuit.probed(alive=alive, now=time.monotonic())
         if answer.status == 200:
             replica.engine = models_in(answer)[1] or replica.engine
+            if replica.context_tokens is None:
+                replica.context_tokens = context_of(answer, replica.pool.upstream_model)
 
 
 async def check_fleet(fleet: Fleet, secrets: Mapping[str, str]) -> list[ReplicaReport]:
     """Ask every replica of the fleet what it can do; an unreachable one is reported, not raised."""
     clients = make_clients(fleet, secrets)
     try:
-        asked = [_check(pool, url, clients[url]) for pool in fleet.pools for url in pool.replicas]
+        asked = [_check(pool, url, clients[pool.name, url]) for pool in fleet.pools for url in pool.replicas]
         return list(await asyncio.gather(*asked))
     finally:
         for client in clients.values():

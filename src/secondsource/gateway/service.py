@@ -4,36 +4,55 @@ import asyncio
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
+import resource
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+
+import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet, Key
 from secondsource.core.records import LedgerRecord, Reserved, Settled
+from secondsource.gateway.admin import Shown, build_admin
+from secondsource.gateway.admin_server import AdminServer
 from secondsource.gateway.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.probe import Prober, make_clients
+from secondsource.gateway.request_log import RequestLine, RequestLog, TriedLine, short_line, tried
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
+from secondsource.policy.views import ReplicaView, RequestView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
-REQUEST_MUST_ARRIVE_S = 30.0
-IDLE_S = 120.0
 MOST_WAITING = 1000
+MOST_CONNECTIONS = 50_000
+FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+HEALTH_PATHS = ("/health", "/ready")
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
+NOBODY = Principal(tenant="", lane="", key_id="")
+
+
+class Trail(msgspec.Struct):
+    """What the log will tell of a request that is under way."""
+
+    traceparent: str | None
+    tried: list[TriedLine]
 
 
 class Service(Observer):
@@ -45,17 +64,21 @@ class Service(Observer):
         self.header_limit = fleet.limits.request_headers
         self.gateway_url = ""
         self.admin_url = ""
-        self.meter = Meter()
+        self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
         self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
+        self.log = RequestLog(Path(fleet.state_dir))
         self.exchanges: dict[str, Exchange] = {}
+        self._trails: dict[str, Trail] = {}
         self._connections: set[ClientConnection] = set()
+        self._most_connections = _most_connections()
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
-            clients={replica: clients[replica.url] for replica in self.router.replicas},
+            clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
             timeouts=fleet.timeouts,
             limits=fleet.limits,
         )
+        self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
         self._budget = RetryBudget(time.monotonic())
         self._prober = Prober(self._surroundings.clients)
         self._principals = {key.sha256: _principal(key) for key in fleet.keys}
@@ -65,6 +88,7 @@ class Service(Observer):
         self._waiting = 0
         self._stopping = False
         self._server: asyncio.Server | None = None
+        self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- starting and stopping
@@ -74,9 +98,12 @@ class Service(Observer):
         await self.books.start()
         try:
             await self._prober.first_round(FIRST_ROUND_S)
+            self._admin = AdminServer(self.fleet.admin.host, self.fleet.admin.port)
+            self.admin_url = f"http://{_in_url(self.fleet.admin.host)}:{self._admin.port}"
             self._server = await self._listen()
+            await self._admin.start(build_admin(self._shown()))
         except BaseException:
-            await self.books.stop()
+            await self._close()
             raise
         self._tasks = [
             asyncio.create_task(self._sweep(), name="sweep"),
@@ -116,28 +143,74 @@ class Service(Observer):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._admin is not None:
+            await self._admin.stop()
         for client in self._surroundings.clients.values():
             client.close()
         await self.books.stop()
+        self.log.close()
 
     async def _sweep(self) -> None:
         """Call on every exchange whose deadline has passed."""
         while True:
             now = time.monotonic()
             for exchange in [one for one in self.exchanges.values() if one.deadline <= now]:
-                exchange.deadline_passed(now)
+                try:
+                    exchange.deadline_passed(now)
+                except Exception:
+                    # One request's fault must not stop the clock of all others.
+                    logging.getLogger("secondsource").exception("request %s failed", exchange.request_id)
+                    exchange.crashed()
             await asyncio.sleep(SWEEP_S)
 
     async def _keep_house(self) -> None:
         """Close connections that are idle, or whose request does not arrive."""
+        timeouts = self.fleet.timeouts
         while True:
             now = time.monotonic()
             for connection in list(self._connections):
                 if not connection.busy:
-                    patience = REQUEST_MUST_ARRIVE_S if connection.partial else IDLE_S
+                    patience = timeouts.request if connection.partial else timeouts.idle
                     if now - connection.idle_since > patience:
                         connection.time_out()
             await asyncio.sleep(HOUSEKEEPING_S)
+
+    # -- what the admin listener shows
+
+    def _shown(self) -> Shown:
+        return Shown(
+            fleet=self.fleet,
+            meter=self.meter,
+            books=self.books,
+            replicas=self._replica_views,
+            running=self._running,
+            gateway_url=self.gateway_url,
+            admin_url=self.admin_url,
+        )
+
+    def _replica_views(self) -> list[ReplicaView]:
+        now = time.monotonic()
+        return [view_of(replica, now) for replica in self.router.replicas]
+
+    def _running(self, request_id: str) -> RequestView | None:
+        exchange = self.exchanges.get(request_id)
+        if exchange is None:
+            return None
+        return RequestView(
+            request_id=request_id,
+            tenant=exchange.principal.tenant,
+            lane=exchange.principal.lane,
+            endpoint=exchange.ask.endpoint.value,
+            model=exchange.ask.model,
+            waiting=exchange.waiting,
+            tokens_delivered=exchange.delivered.tokens,
+            running_for_s=time.monotonic() - exchange.started,
+        )
 
     # -- what connections ask
 
@@ -146,21 +219,38 @@ class Service(Observer):
         return time.monotonic()
 
     def opened(self, connection: ClientConnection) -> None:
-        """Note a new connection."""
-        self._connections.add(connection)
+        """Note a new connection; where there are too many, those go that have been idle for longest."""
+        if len(self._connections) >= self._most_connections and not self._make_room():
+            connection.abort()
+        else:
+            self._connections.add(connection)
+
+    def _make_room(self) -> bool:
+        """Close a tenth of the connections, so that this is seldom done; returns False if all are being answered."""
+        idle = sorted((one for one in self._connections if not one.busy), key=lambda one: one.idle_since)
+        for connection in idle[: self._most_connections // 10 + 1]:
+            self._connections.discard(connection)
+            connection.abort()
+        return bool(idle)
 
     def closed(self, connection: ClientConnection) -> None:
         """Note that a connection is gone."""
         self._connections.discard(connection)
 
-    def new_request_id(self) -> bytes:
-        """Return an id that no other request has."""
+    def refused(self, status: int, message: str) -> bytes:
+        """Count and log a request that never was whole, and return an id for it."""
+        request_id = self._new_request_id()
+        self.meter.request_refused("", status)
+        self._write_log(short_line(request_id.decode(), status, message))
+        return request_id
+
+    def _new_request_id(self) -> bytes:
         self._ids += 1
         return f"{self._id_prefix}{self._ids:08x}".encode()
 
     def handle(self, request: Request, connection: ClientConnection) -> Exchange | None:
         """Answer a request, or start the exchange that will."""
-        request_id = self.new_request_id()
+        request_id = self._new_request_id()
         lines: Lines = [(b"x-request-id", request_id)]
         if self._stopping:
             request.keep_alive = False
@@ -168,8 +258,12 @@ class Service(Observer):
             endpoint = ENDPOINTS.get(request.path)
             if endpoint is not None and request.method == b"POST":
                 return self._exchange(endpoint, request, connection, request_id.decode())
-            connection.respond(*self._simple(request), lines)
+            status, answer = self._simple(request)
+            self._log_simple(request, request_id.decode(), status, None)
+            connection.respond(status, answer, lines)
         except RequestError as error:
+            self.meter.request_refused("", error.status)
+            self._log_simple(request, request_id.decode(), error.status, error.code or error.message)
             if error.status == 401:
                 lines.append((b"www-authenticate", b"Bearer"))
             if error.status == 405:
@@ -182,7 +276,7 @@ class Service(Observer):
         self, endpoint: Endpoint, request: Request, connection: ClientConnection, request_id: str
     ) -> Exchange | None:
         principal = self._authenticate(request)
-        ask = parse_request(endpoint, request.body)
+        ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
             raise _unknown_model(ask.model, self.fleet.models)
         self._budget.request_started()
@@ -198,33 +292,36 @@ class Service(Observer):
             self,
         )
         self.exchanges[request_id] = exchange
+        trace = request.headers.get(b"traceparent", b"")
+        self._trails[request_id] = Trail(trace.decode() if TRACEPARENT.fullmatch(trace) else None, [])
         exchange.start()
         return exchange
 
     def _authenticate(self, request: Request) -> Principal:
-        if not self._principals:
-            return self._open
-        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not token.strip():
+        principal = self._principal_of(request)
+        if principal is not None:
+            return principal
+        if not _token(request):
             message = "you did not provide an API key: send it as 'Authorization: Bearer KEY'"
             raise RequestError(message, status=401, code="missing_api_key")
-        digest = hashlib.sha256(token.strip()).hexdigest()
-        principal = self._principals.get(digest)
-        if principal is None:
-            raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
-        return principal
+        raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
+
+    def _principal_of(self, request: Request) -> Principal | None:
+        if not self._principals:
+            return self._open
+        return self._principals.get(hashlib.sha256(_token(request)).hexdigest())
 
     def _simple(self, request: Request) -> tuple[int, bytes]:
         """Return the answer to whatever does not go to a replica."""
         path, known = request.path, request.path in ENDPOINTS
         reads = request.method in (b"GET", b"HEAD")
-        if path in ("/health", "/ready") and reads:
+        if path in HEALTH_PATHS and reads:
             return self._health() if path == "/health" else self._ready()
         models = path == "/v1/models" or path.startswith("/v1/models/")
         if models and reads:
             self._authenticate(request)
             return 200, self._models(path.removeprefix("/v1/models").lstrip("/"))
-        if known or models or path in ("/health", "/ready"):
+        if known or models or path in HEALTH_PATHS:
             raise RequestError(f"{path} does not take {request.method.decode('latin-1')}", status=405)
         raise RequestError(f"unknown path {path[:200]}", status=404, code="unknown_url")
 
@@ -256,6 +353,9 @@ class Service(Observer):
         self.books.append(record)
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
+            trail = self._trails.get(reserved.request_id)
+            if trail is not None:
+                trail.tried.append(tried(reserved, record))
 
     def may_wait(self) -> bool:
         """Return whether one more request may wait for a replica."""
@@ -273,6 +373,65 @@ class Service(Observer):
             int(exchange.first_token_s * 1e9),
             exchange.delivered.tokens,
         )
+        # Later in this turn of the loop: the last attempt is settled after its answer has left.
+        asyncio.get_running_loop().call_soon(self._log_exchange, exchange, status, time.monotonic())
+
+    # -- what the log says
+
+    def _log_exchange(self, exchange: Exchange, status: int, ended: float) -> None:
+        trail = self._trails.pop(exchange.request_id)
+        ask, principal, attempts = exchange.ask, exchange.principal, trail.tried
+        whole = attempts[-1].tokens_out if attempts and status == 200 and not ask.stream else 0
+        self._write_log(
+            RequestLine(
+                at=datetime.now(UTC),
+                request_id=exchange.request_id,
+                status=status,
+                tenant=principal.tenant,
+                lane=principal.lane,
+                key_id=principal.key_id,
+                method="POST",
+                endpoint=ask.endpoint.value,
+                model=ask.model,
+                streamed=ask.stream,
+                refusal=None if attempts or status == 499 else self._why_nobody(),
+                attempts=attempts,
+                tokens_in=next((one.tokens_in for one in attempts if one.tokens_in), 0),
+                tokens_out=exchange.delivered.tokens if ask.stream else whole,
+                first_token_s=exchange.first_token_s or None,
+                duration_s=ended - exchange.started,
+                traceparent=trail.traceparent,
+            )
+        )
+
+    def _why_nobody(self) -> str:
+        return "ledger_unavailable" if self.books.status.refusing else "no_replica_available"
+
+    def _log_simple(self, request: Request, request_id: str, status: int, refusal: str | None) -> None:
+        if refusal is None and request.path in HEALTH_PATHS:
+            return  # a load balancer asks every second: nobody would find anything else
+        principal = self._principal_of(request) or NOBODY
+        line = short_line(request_id, status, refusal, request.method.decode("latin-1"), request.path)
+        told = {"tenant": principal.tenant, "lane": principal.lane, "key_id": principal.key_id}
+        self._write_log(msgspec.structs.replace(line, **told))
+
+    def _write_log(self, line: RequestLine) -> None:
+        self.log.write(line)
+        self.meter.log_lines_dropped = self.log.dropped
+
+
+def _most_connections() -> int:
+    """Return how many clients may be connected before files run out: each that is answered needs a replica's too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min((files - FILES_KEPT_FREE) // 2, MOST_CONNECTIONS)
+    )
+
+
+def _token(request: Request) -> bytes:
+    """Return the bearer token, or b""."""
+    scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _principal(key: Key) -> Principal:

@@ -1,11 +1,12 @@
 """Kept-alive HTTP/1.1 connections to replicas; a protocol each, parsed by llhttp, one call at a time.
 
-A `Call` tells its handler what came, in the order head, body, end, or fails once. A kept connection that turns out
-to be closed before a byte of the answer came is replaced by a new one, silently: the replica never saw the call.
+A `Call` tells its handler what came, in the order head, body, end, or fails once. A call on a kept connection that
+closes without a byte is a failure like any other: the replica may have read it, so it is policy's to ask again.
 """
 
 import asyncio
 import ssl
+import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from secondsource import __version__
 from secondsource.core.records import Outcome
 
 KEPT_IDLE = 256
+LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
 LEAVE_GRACE_S = 1.0
 MOST_HEADERS = 100
 Headers = dict[bytes, bytes]
@@ -69,13 +71,14 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_headers",
+        "_keep",
         "_parser",
         "_paused",
         "call",
         "client",
         "ended",
         "got_bytes",
-        "reused",
+        "kept_since",
         "transport",
     )
 
@@ -83,13 +86,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.client = client
         self.call: Call | None = None
         self.transport: asyncio.Transport | None = None
-        self.reused = False
+        self.kept_since = 0.0
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: Headers = {}
         self._body: list[bytes] = []
         self.got_bytes = False
         self.ended = False
         self._paused = False
+        self._keep = False
 
     def begin(self, call: "Call", request: bytes) -> None:
         """Send a request and give its answer to the call."""
@@ -130,11 +134,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         call, self.call = self.call, None
         assert call is not None
-        assert self._parser is not None
-        keep = self._parser.should_keep_alive()
         self._parser = None
         call.connection = None
-        if keep:
+        if self._keep:
             self.client.keep(self)
         else:
             self.close()
@@ -161,16 +163,13 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._parser is not None
         if self._parser.get_status_code() >= 200:
             self.ended = True
+            self._keep = self._parser.should_keep_alive()  # llhttp forgets once this returns
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: closed, by either side."""
         self.client.forget(self)
         call = self.call
         if call is None:
-            return
-        if not self.got_bytes and self.reused:
-            self.call = None
-            call.dial()
             return
         detail = type(exc).__name__ if exc else "closed by the replica"
         if exc is None and self._ends_by_closing():
@@ -259,6 +258,8 @@ class Call:
 
     def leave(self) -> None:
         """Take no more of the answer, which is complete; the connection is kept if its message ends promptly."""
+        if self.connection is None:
+            return
         self.handler = _Nobody()
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
 
@@ -330,14 +331,16 @@ class ReplicaClient:
         while self._idle:
             connection = self._idle.pop()
             if connection.transport is not None and not connection.transport.is_closing():
-                connection.reused = True
-                return connection
+                if time.monotonic() - connection.kept_since < LONGEST_IDLE_S:
+                    return connection
+                connection.close()
         return None
 
     def keep(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next call."""
         connection.pause(paused=False)
         if len(self._idle) < KEPT_IDLE:
+            connection.kept_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.close()

@@ -45,7 +45,9 @@ class ShareClock:
         return (self._virtual - mark) >> FRACTION_BITS
 
     def _advance(self, now_ns: int) -> None:
-        if self._active and now_ns > self._last_ns:
+        if now_ns <= self._last_ns:
+            return  # taken before what was counted last: that time is shared out already
+        if self._active:
             self._virtual += ((now_ns - self._last_ns) << FRACTION_BITS) // self._active
         self._last_ns = now_ns
 
@@ -67,7 +69,9 @@ def cost_nano_usd(price: Price, replica_ns: int, usage: Usage) -> int:
         + usage.tokens_out * price.nano_usd_per_million_output_tokens
     )
     by_time = replica_ns * price.nano_usd_per_replica_hour
-    return _divide(by_token, TOKENS_PER_PRICE) + _divide(by_time, NANOSECONDS_PER_HOUR)
+    return _divide(
+        by_token * NANOSECONDS_PER_HOUR + by_time * TOKENS_PER_PRICE, TOKENS_PER_PRICE * NANOSECONDS_PER_HOUR
+    )
 
 
 def tenants_part(outcome: Outcome, cost: int) -> int:

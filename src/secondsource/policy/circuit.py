@@ -95,12 +95,14 @@ class Circuit:
 
     def throttled(self, retry_after: float | None, now: float) -> None:
         """Note a 429: keep away for as long as the replica asked, or for a growing while if it did not say."""
-        if retry_after is None:
-            wait = min(THROTTLE_WITHOUT_HINT_S * 2**self._throttles, LONGEST_BACKOFF_S) * self._jitter()
-        else:
-            wait = min(max(retry_after, 0.0), LONGEST_THROTTLE_S)
-        self._throttles = min(self._throttles + 1, 10)
         self._trial = False
+        if retry_after is not None:
+            wait = min(max(retry_after, 0.0), LONGEST_THROTTLE_S)
+        elif now < self.throttled_until:
+            return  # one of many that were under way: it says nothing that the first did not say
+        else:
+            wait = min(THROTTLE_WITHOUT_HINT_S * 2**self._throttles, LONGEST_BACKOFF_S) * self._jitter()
+            self._throttles = min(self._throttles + 1, 10)
         self.throttled_until = max(self.throttled_until, now + wait)
 
     def abandoned(self) -> None:

@@ -15,6 +15,7 @@ from secondsource.policy.routing import Replica, Router, Wait, Wanted
 
 MOST_ATTEMPTS = 8
 REASK_BACKOFF_S = 0.2
+POISON = 2  # connections reset by one request
 
 # After these, the same replica may be asked the same thing again once its circuit allows it. A replica that was
 # silent, stalled or garbled is not: it had its chance at this request, and each try costs a whole time-out.
@@ -54,6 +55,7 @@ class Failover:
     __slots__ = (
         "_avoid",
         "_budget",
+        "_hang_ups",
         "_model",
         "_more_context_than",
         "_router",
@@ -68,6 +70,7 @@ class Failover:
         self._budget = budget
         self._model = model
         self.attempts = 0
+        self._hang_ups = 0
         self.last_outcome: Outcome | None = None
         self._avoid: set[Replica] = set()  # never again for this request
         self._tried: dict[Replica, float] = {}  # not before this time
@@ -94,7 +97,7 @@ class Failover:
             return Verdict.AGAIN if limit is not None and self._larger_exists() else Verdict.PASS_ON
         if outcome is Outcome.PREFILL_REFUSED:
             return Verdict.AGAIN
-        if outcome in MAY_ASK_AGAIN:
+        if outcome in MAY_ASK_AGAIN and self._may_reask(replica, outcome):
             self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** (self.attempts - 1)
         else:
             self._avoid.add(replica)
@@ -102,6 +105,15 @@ class Failover:
         if self.attempts == 1 or self._budget.withdraw(now):
             return Verdict.AGAIN
         return Verdict.GIVE_UP
+
+    def _may_reask(self, replica: Replica, outcome: Outcome) -> bool:
+        """A replica that is down was not bothered. One that answered is asked twice at the most, and a request
+        that made two of them hang up is taken for poison.
+        """
+        if outcome is Outcome.CONNECT_FAILED:
+            return True
+        self._hang_ups += outcome is Outcome.RESET
+        return replica not in self._tried and self._hang_ups < POISON
 
     def choose(self, now: float, *, sent: bool, continuable: bool) -> Next | Wait | None:
         """Return the next attempt of a request that failed before.

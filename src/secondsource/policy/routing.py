@@ -24,21 +24,27 @@ class PoolState:
         self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
         self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
 
-    def continuation_refused(self) -> None:
-        """Remember that this pool refuses to continue the way it was asked to, and try the next simpler one."""
-        exact = self.continuation is Continuation.TOKENS
-        self.continuation = Continuation.PREFILL if exact else Continuation.NONE
+    def continuation_refused(self, *, exact: bool) -> None:
+        """Remember that this pool refuses to continue by token ids (`exact`) or by text: it is asked more simply.
+
+        Many streams cut at once are refused one after another: what they had all tried is given up once.
+        """
+        if self.continuation is Continuation.TOKENS:
+            self.continuation = Continuation.PREFILL
+        elif not exact:
+            self.continuation = Continuation.NONE
 
 
 class Replica:
     """One running copy of a model and what is known of it."""
 
-    __slots__ = ("circuit", "clock", "engine", "in_flight", "state", "url")
+    __slots__ = ("circuit", "clock", "context_tokens", "engine", "in_flight", "state", "url")
 
     def __init__(self, state: PoolState, url: str, random: Random) -> None:
         self.state = state
         self.url = url
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
+        self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
         self.circuit = Circuit(random)
         self.clock = ShareClock()

@@ -4,6 +4,7 @@ import msgspec
 
 from secondsource.core.fleet import Continuation
 from secondsource.policy.circuit import CircuitState
+from secondsource.policy.routing import Replica
 
 
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,24 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     continuation: Continuation = Continuation.NONE  # as found out, which may be less than the fleet file says
     throttled_for_s: float = 0.0
     next_probe_in_s: float = 0.0
+
+
+def view_of(replica: Replica, now: float) -> ReplicaView:
+    """Return a replica as it stands at `now`, in monotonic seconds."""
+    pool, circuit = replica.pool, replica.circuit
+    return ReplicaView(
+        pool=pool.name,
+        supplier=pool.supplier,
+        chip=pool.chip,
+        model=pool.model,
+        replica=replica.url,
+        in_flight=replica.in_flight,
+        circuit=circuit.state,
+        engine=replica.engine,
+        continuation=replica.state.continuation,
+        throttled_for_s=max(circuit.throttled_until - now, 0.0),
+        next_probe_in_s=max(circuit.retry_at - now, 0.0) if circuit.state is CircuitState.OPEN else 0.0,
+    )
 
 
 class RequestView(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ async function report(name, work) {
   try {
     result = await work();
   } catch (error) {
-    result = { error: error.constructor.name, status: error.status ?? null, code: error.code ?? null };
+    result = { error: error.constructor.name, status: error.status ?? null, code: error.code ?? null, detail: String(error.cause ?? error.message) };
   }
   console.log(JSON.stringify({ name, ...result }));
 }
@@ -22,8 +22,7 @@ async function text(stream, pick) {
   return { text };
 }
 
-const prompt = request.raw.prompt;
-const model = request.raw.model;
+const { model, prompt, max_tokens } = request.raw;
 const chat = { model: request.chat.model, messages: request.chat.messages };
 const delta = (chunk) => chunk.choices[0]?.delta?.content;
 
@@ -37,10 +36,10 @@ await report("chat helper", async () => ({
   text: (await client.chat.completions.stream(chat).finalChatCompletion()).choices[0].message.content,
 }));
 await report("completion", async () => ({
-  text: (await client.completions.create({ model, prompt })).choices[0].text,
+  text: (await client.completions.create({ model, prompt, max_tokens })).choices[0].text,
 }));
 await report("completion streamed", async () =>
-  text(await client.completions.create({ model, prompt, stream: true }), (chunk) => chunk.choices[0]?.text),
+  text(await client.completions.create({ model, prompt, max_tokens, stream: true }), (chunk) => chunk.choices[0]?.text),
 );
 await report("embeddings", async () => {
   const answer = await client.embeddings.create({ model: request.embedder, input: ["one"], encoding_format: "float" });

@@ -219,7 +219,7 @@ def test_each_fault_is_named_by_line_and_key(line: int, addition: str, key: str,
         ("replicas = []", "replicas", "got an empty one"),
         ('replicas = "http://h:1"', "replicas", 'got the text "http://h:1"'),
         ('replicas = ["http://h:1", "h:1"]', "replicas[1]", "http:// or https://"),
-        ('replicas = ["http://10.0.0.1:8000/v1"]', "replicas[0]", "already pools[0].replicas[0]"),
+        ('model = "chat"\nreplicas = ["http://10.0.0.1:8000/v1"]', "replicas[0]", "already pools[0].replicas[0]"),
         ('replicas = ["http://localhost:8080"]', "replicas[0]", "this gateway itself"),
         ('name = "a"', "name", '"a" is already in pools[0]'),
         ('supplier = "azur"', "supplier", 'did you mean "azure"?'),
@@ -227,7 +227,7 @@ def test_each_fault_is_named_by_line_and_key(line: int, addition: str, key: str,
 )
 def test_each_fault_of_a_second_pool_is_named(table: str, key: str, message: str) -> None:
     line, said = faults(f"{SMALL}[[pools]]\n{table}\n")[f"pools[1].{key}"]
-    assert line == (8 if "missing" in message or "nothing" in message else 9)
+    assert line == (8 if "missing" in message or "nothing" in message else 9 + table.count("\n"))
     assert message in said
 
 

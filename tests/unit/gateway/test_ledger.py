@@ -1,6 +1,7 @@
 """The ledger: each record exactly once, whatever died when."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -359,3 +360,15 @@ def test_kill_9_while_appending_loses_and_doubles_nothing(tmp_path: Path, absorb
     assert all(rows[key][2] == 2 for key in interrupted & {key for kind, key in reported if kind == "noted"})
     assert ledger.irregularities() == dict.fromkeys(ledger.irregularities(), 0)
     ledger.close()
+
+
+def test_the_reference_lists_every_column_and_table(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    columns = {name for (name,) in ledger_rows(tmp_path, "SELECT name FROM pragma_table_info('attempt')")}
+    tables = {name for (name,) in ledger_rows(tmp_path, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    text = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text()
+    reference = text[text.index("### `attempt`") : text.index("## The bill")]
+    listed = {
+        name for row in re.findall(r"^\| (`[^|]+`) \|", reference, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert listed == columns | tables - {"attempt"}

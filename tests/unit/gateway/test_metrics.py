@@ -1,5 +1,8 @@
 """The metrics page: parsed back by Prometheus' own parser, it says what the meter counted."""
 
+import re
+from pathlib import Path
+
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -113,3 +116,12 @@ def test_the_page_tells_of_the_process_and_of_refusals() -> None:
     text = page(meter)
     assert value(text, "secondsource_refusals_total", lane="paid", status="429") == 1
     assert value(text, "process_resident_memory_bytes") > 0
+
+
+def test_the_reference_lists_every_metric_and_no_other() -> None:
+    text = page(Meter((), ()))
+    told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    ours = {name for name in told if not name.startswith("process_")}
+    document = Path(__file__).parents[3] / "docs" / "metrics.md"
+    listed = set(re.findall(r"^\| `(gen_ai\w+|secondsource_\w+)` \|", document.read_text(), re.MULTILINE))
+    assert listed == ours

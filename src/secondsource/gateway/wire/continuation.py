@@ -12,13 +12,12 @@ from enum import Enum, auto
 import msgspec
 
 from secondsource.core.fleet import Continuation
-from secondsource.gateway.wire.delivered import Delivered, token_ids
+from secondsource.gateway.wire.delivered import Delivered, token_ids, tokens_made
 from secondsource.gateway.wire.request import Ask, Endpoint, Fields, encode, with_usage
 
 Prompt = list[int | str]
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default for a text completion
-UNBOUNDED_TOKENS = 32_768
 
 # A grammar holds from the answer's first character: an engine that is given half the answer starts it anew.
 GRAMMARS = (
@@ -55,6 +54,7 @@ CHAT_ONLY = frozenset(
     }
 )
 TEMPLATE_FIELDS = (
+    "prompt",
     "messages",
     "tools",
     "tool_choice",
@@ -74,7 +74,7 @@ class Method(Enum):
 
 def continuable(ask: Ask, delivered: Delivered) -> bool:
     """Return whether the request allows its answer to be continued from where it was cut."""
-    if ask.choices != 1 or delivered.truncated or any(ask.raw(name) for name in NOT_CONTINUED):
+    if ask.choices != 1 or delivered.untold or any(ask.raw(name) for name in NOT_CONTINUED):
         return False
     if ask.raw("response_format") and not _is_plain_text(ask.raw("response_format")):
         return False
@@ -86,18 +86,40 @@ def continuable(ask: Ask, delivered: Delivered) -> bool:
     return not (so_far.reasoning or so_far.refusal or so_far.tool_calls or so_far.other)
 
 
-def method_at(ask: Ask, delivered: Delivered, continuation: Continuation, engine: str) -> Method:
-    """Return the best way of continuing at a pool; the request must be continuable."""
-    if continuation is Continuation.NONE:
+def method_at(
+    ask: Ask, delivered: Delivered, continuation: Continuation, engine: str, context_tokens: int | None
+) -> Method:
+    """Return the best way of continuing at a pool; the request must be continuable.
+
+    A turn that the client itself began is made afresh: engines differ in whether they continue it, close it, or
+    repeat it. vLLM's text completions need a limit, so without the client's own its context must be known; and
+    under a stop string its text lags behind its ids.
+    """
+    if continuation is Continuation.NONE or _client_began(ask):
         return Method.REMAKE
     if continuation is Continuation.PREFILL or ask.raw("tools") or ask.raw("logprobs"):
         return Method.PREFILL
     if engine == "llamacpp":
         return Method.TOKENS
-    pieces = delivered.choices[0].pieces
-    if engine == "vllm" and all(token_ids(piece) is not None for piece in pieces):
+    bounded = context_tokens is not None or tokens_left(ask, 0, engine) is not None
+    exact = all(token_ids(piece) is not None for piece in delivered.choices[0].pieces)
+    if engine == "vllm" and bounded and exact and not ask.raw("stop"):
         return Method.TOKENS
     return Method.PREFILL
+
+
+class _Message(msgspec.Struct):
+    role: str | None = None
+
+
+def _client_began(ask: Ask) -> bool:
+    raw = ask.raw("messages")
+    if not raw:
+        return False
+    try:
+        return msgspec.json.decode(raw, type=list[_Message])[-1].role == "assistant"
+    except (msgspec.DecodeError, IndexError):
+        return True  # of a shape we do not know: not to be added to
 
 
 def prefill_fields(ask: Ask, delivered: Delivered, upstream_model: str, engine: str) -> Fields:
@@ -109,11 +131,11 @@ def prefill_fields(ask: Ask, delivered: Delivered, upstream_model: str, engine: 
     fields = dict(ask.fields)
     fields["model"] = _json(upstream_model)
     fields["stream_options"] = with_usage(ask.raw("stream_options"))
-    left = tokens_left(ask, delivered.tokens)
+    left = tokens_left(ask, tokens_made(delivered), engine)
     if left is not None:
         name = "max_completion_tokens" if ask.raw("max_completion_tokens") else "max_tokens"
         fields[name] = _json(max(left, 1))
-    _lower_minimum(fields, ask, delivered.tokens)
+    _lower_minimum(fields, ask, tokens_made(delivered))
     if ask.endpoint is Endpoint.COMPLETIONS:
         fields["prompt"] = _json(msgspec.json.decode(ask.raw("prompt"), type=str) + delivered.choices[0].text)
         return fields
@@ -165,29 +187,35 @@ def tokenize_request(made: Prompt) -> tuple[str, bytes] | None:
     return "/tokenize", msgspec.json.encode({"content": made, "add_special": False, "parse_special": False})
 
 
-def tokens_fields(ask: Ask, upstream_model: str, prompt: Prompt, made: Prompt) -> Fields:
+def tokens_fields(
+    ask: Ask, upstream_model: str, prompt: Prompt, made: Prompt, *, engine: str, context_tokens: int | None
+) -> Fields:
     """Return a text completion that goes on exactly after `made`."""
     fields = {name: value for name, value in ask.fields.items() if name not in CHAT_ONLY}
     fields["model"] = _json(upstream_model)
     fields["prompt"] = _json([*prompt, *made])
     fields["stream_options"] = with_usage(ask.raw("stream_options"))
-    left = tokens_left(ask, len(made))
+    left = tokens_left(ask, len(made), engine)
     if left is not None:
         fields["max_tokens"] = _json(max(left, 1))
-    elif all(isinstance(piece, int) for piece in prompt):
+    elif context_tokens is not None and engine == "vllm":
         # A chat is bounded by its context alone, but vLLM ends a text completion after 16 tokens unless told.
-        fields["max_tokens"] = _json(max(UNBOUNDED_TOKENS - len(prompt) - len(made), 1))
+        fields["max_tokens"] = _json(max(context_tokens - len(prompt) - len(made), 1))
     _lower_minimum(fields, ask, len(made))
     return fields
 
 
-def tokens_left(ask: Ask, made: int) -> int | None:
-    """Return how many tokens the client's limit still allows after `made`, or None without a limit."""
+def tokens_left(ask: Ask, made: int, engine: str) -> int | None:
+    """Return how many tokens the client's limit still allows after `made`, or None without a limit.
+
+    A text completion without one ends after OpenAI's 16 tokens, save at llama.cpp's server, which knows no default.
+    """
     limits = [ask.raw(name) for name in ("max_completion_tokens", "max_tokens")]
     for raw in limits:
         if raw.isdigit():
             return int(raw) - made
-    return DEFAULT_COMPLETION_TOKENS - made if ask.endpoint is Endpoint.COMPLETIONS and not any(limits) else None
+    has_default = ask.endpoint is Endpoint.COMPLETIONS and not any(limits) and engine != "llamacpp"
+    return DEFAULT_COMPLETION_TOKENS - made if has_default else None
 
 
 def _lower_minimum(fields: Fields, ask: Ask, made: int) -> None:

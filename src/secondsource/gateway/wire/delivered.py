@@ -24,10 +24,11 @@ class ToolCall:
 class ChoiceSoFar:
     """One choice of the answer as far as it has been sent."""
 
-    __slots__ = ("finish_reason", "other", "pieces", "reasoning", "refusal", "tool_calls")
+    __slots__ = ("finish_reason", "other", "pending", "pieces", "reasoning", "refusal", "tool_calls")
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
+        self.pending = b""  # ids whose text is still to come: half a character
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.tool_calls: dict[int, ToolCall] = {}
@@ -53,32 +54,48 @@ class Delivered:
         "prompt_token_ids",
         "sent",
         "tokens",
-        "truncated",
+        "untold",
     )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.kept = 0  # bytes, roughly
-        self.truncated = False  # the answer outgrew the limit: it can no longer be continued
+        self.untold = False  # not all that was sent is kept: it can neither be continued nor compared
         self.sent = False  # something of the answer has left for the client
         self.tokens = 0  # events that carried text; an engine sends one a token, save at character boundaries
         self.choices: dict[int, ChoiceSoFar] = {}
-        self.id: str | None = None
+        self.id: str | int | None = None
         self.object: str | None = None
-        self.created: int | None = None
+        self.created: int | float | None = None
         self.prompt_token_ids: list[int] | None = None
+
+    def begin_attempt(self) -> None:
+        """Forget ids whose text never came: another attempt makes that text anew."""
+        for so_far in self.choices.values():
+            so_far.pending = b""
+
+    def note_ids(self, evidence: dict[int, bytes]) -> None:
+        """Note token ids of an event that is held back; they belong to the next text."""
+        for index, ids in evidence.items():
+            self._choice(index).pending += ids
+
+    def _choice(self, index: int) -> ChoiceSoFar:
+        so_far = self.choices.get(index)
+        if so_far is None:
+            so_far = self.choices[index] = ChoiceSoFar()
+        return so_far
 
     def add(self, chunk: Chunk, evidence: dict[int, bytes]) -> None:
         """Note an event that is about to leave; `evidence` is each choice's raw token ids, where there are any."""
         if self.id is None:
             self.id, self.object, self.created = chunk.id, chunk.object, chunk.created
         for choice in chunk.choices or ():
-            so_far = self.choices.get(choice.index)
-            if so_far is None:
-                so_far = self.choices[choice.index] = ChoiceSoFar()
-            if choice.adds:
+            so_far = self._choice(choice.index)
+            if not choice.adds:
+                so_far.pending += evidence.get(choice.index, b"")
+            else:
                 self.tokens += 1
-                if not self.truncated:
+                if not self.untold:
                     self._add(so_far, choice, evidence.get(choice.index, b""))
             if choice.finish_reason is not None:
                 so_far.finish_reason = choice.finish_reason
@@ -87,6 +104,8 @@ class Delivered:
         delta = choice.delta
         text = choice.text if delta is None else delta.content
         if text:
+            if so_far.pending:
+                evidence, so_far.pending = so_far.pending + evidence, b""
             so_far.pieces.append((text, evidence))
             self.kept += len(text) + len(evidence) + 64
         if delta is not None:
@@ -107,11 +126,21 @@ class Delivered:
             if delta.function_call:
                 so_far.other = True
         if self.kept > self.limit:
-            self.truncated = True
-            for forgotten in self.choices.values():
-                forgotten.pieces.clear()
-                forgotten.reasoning.clear()
-                forgotten.tool_calls.clear()
+            self.forget()
+
+    def forget(self) -> None:
+        """Keep no more of the answer: it has outgrown the limit, or is of a shape that we do not know."""
+        self.untold = True
+        for forgotten in self.choices.values():
+            forgotten.pieces.clear()
+            forgotten.reasoning.clear()
+            forgotten.refusal.clear()
+            forgotten.tool_calls.clear()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether an answer made afresh can be compared with what was sent."""
+        return not self.untold and not any(choice.other for choice in self.choices.values())
 
     @property
     def finished(self) -> int:
@@ -136,13 +165,14 @@ class _Logprobs(msgspec.Struct, gc=False):
 def token_ids(piece: Piece) -> list[int] | None:
     """Return a piece's exact token ids, or None when the engine's evidence does not settle them.
 
-    vLLM gives an array of ids. llama.cpp gives the id of the last token only: where a piece took several tokens
-    (a character of many bytes, text held back for a stop string), the bytes of that token are not the piece's.
+    vLLM gives arrays of ids, also with no text as yet. llama.cpp gives the id of the last token only: where a piece
+    took several tokens (a character of many bytes, text held back for a stop string), its bytes are not the piece's.
     """
     text, evidence = piece
     try:
         if evidence[:1] == b"[":
-            return msgspec.json.decode(evidence, type=list[int])
+            arrays = msgspec.json.decode(b"[" + evidence.replace(b"][", b"],[") + b"]", type=list[list[int]])
+            return [token for ids in arrays for token in ids]
         entries = msgspec.json.decode(evidence, type=_Logprobs).content or []
     except msgspec.DecodeError:
         return None
@@ -152,3 +182,9 @@ def token_ids(piece: Piece) -> list[int] | None:
         if top.id == entries[0].id and top.bytes == list(text.encode()):
             return [top.id]
     return None
+
+
+def tokens_made(delivered: Delivered) -> int:
+    """Return how many tokens the answer so far took, where the engine's evidence says; else its events."""
+    known = [token_ids(piece) for choice in delivered.choices.values() for piece in choice.pieces]
+    return max(delivered.tokens, sum(1 if ids is None else len(ids) for ids in known))

@@ -7,47 +7,46 @@ import msgspec
 
 from secondsource.policy.accounting import Usage
 
+MOST_TOKENS = 1_000_000_000  # in one answer; more is a lie
 DONE = b"data: [DONE]\n\n"
 _EMPTY = msgspec.Raw(b"")
-
-
-class EventTooLongError(Exception):
-    """One event grew over the limit."""
 
 
 class EventScanner:
     """Splits a byte stream into events; every chunking of the same bytes gives the same events."""
 
-    __slots__ = ("_held", "_limit")
+    __slots__ = ("_held", "_limit", "too_long")
 
     def __init__(self, limit: int) -> None:
         self._held = b""
         self._limit = limit
+        self.too_long = False  # an event has grown over the limit: the stream ends before it
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the events that are now whole, each without its blank line; lines end in LF.
-
-        Raises EventTooLongError when an event is longer than the limit.
-        """
+        """Return the events that are now whole, each without its blank line; lines end in LF."""
+        if self.too_long:
+            return []
         if self._held:
             data = self._held + data
         if b"\r" in data:
             data = _line_feeds(data)
         events = data.split(b"\n\n")
-        self._held = held = events.pop()
-        if len(held) > self._limit:
-            raise EventTooLongError
-        return events
+        self._held = events.pop()
+        return events if len(data) <= self._limit else self._up_to_too_long(events)
 
-    @property
-    def holds_partial(self) -> bool:
-        """Return whether part of an event is waiting for its end."""
-        return bool(self._held.strip())
+    def _up_to_too_long(self, events: list[bytes]) -> list[bytes]:
+        for number, event in enumerate(events):
+            if len(event) > self._limit:
+                self.too_long, self._held = True, b""
+                return events[:number]
+        if len(self._held.rstrip(b"\r\n")) > self._limit:
+            self.too_long, self._held = True, b""
+        return events
 
     def rest(self) -> bytes:
         """Return and forget what is held: a last event that lacks its blank line."""
         held, self._held = self._held, b""
-        return held
+        return held.strip(b"\r\n")
 
 
 def _line_feeds(data: bytes) -> bytes:
@@ -116,10 +115,9 @@ class Chunk(msgspec.Struct, gc=False, frozen=True):
     """One event of a streamed answer, as far as the gateway looks at it."""
 
     choices: list[ChoiceDelta] | None = None
-    id: str | None = None
+    id: str | int | None = None
     object: str | None = None
-    created: int | None = None
-    model: str | None = None
+    created: int | float | None = None
     usage: msgspec.Raw = _EMPTY
     error: msgspec.Raw = _EMPTY
     prompt_token_ids: msgspec.Raw = _EMPTY
@@ -145,6 +143,8 @@ class UsageReport(msgspec.Struct, gc=False, frozen=True):
         out = self.completion_tokens or 0
         if min(self.prompt_tokens, cached, out) < 0 or cached > self.prompt_tokens:
             return None
+        if max(self.prompt_tokens, out) > MOST_TOKENS:
+            return None
         return Usage(self.prompt_tokens, cached, out)
 
 
@@ -155,6 +155,29 @@ _usage = msgspec.json.Decoder(UsageReport)
 def parse_chunk(payload: bytes) -> Chunk:
     """Return what an event says; raises msgspec.DecodeError when it is not what it should be."""
     return _chunk.decode(payload)
+
+
+class _ChoiceOutline(msgspec.Struct, gc=False, frozen=True):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Outline(msgspec.Struct, gc=False, frozen=True):
+    choices: list[_ChoiceOutline] | None = None
+    error: msgspec.Raw = _EMPTY
+
+
+_outline = msgspec.json.Decoder(_Outline)
+
+
+def parse_outline(payload: bytes) -> Chunk | None:
+    """Return which choices an event of unknown shape ends, and its error; None when not even that can be told."""
+    try:
+        outline = _outline.decode(payload)
+    except msgspec.ValidationError:
+        return None
+    ends = [ChoiceDelta(index=one.index, finish_reason=one.finish_reason) for one in outline.choices or ()]
+    return Chunk(choices=ends, error=outline.error)
 
 
 def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:

@@ -5,6 +5,8 @@ whole that is not: `[DONE]` leaves only after every choice has its finish reason
 stands in `failure`; what happens then is not its to decide.
 """
 
+import re
+
 import msgspec
 
 from secondsource.core.records import Outcome
@@ -13,16 +15,16 @@ from secondsource.gateway.wire.events import (
     DONE,
     Chunk,
     EventScanner,
-    EventTooLongError,
     parse_chunk,
+    parse_outline,
     parse_usage,
     payload_of,
 )
 from secondsource.gateway.wire.request import Ask
 from secondsource.gateway.wire.splice import DepartedError, Splice
+from secondsource.gateway.wire.verdicts import BROKEN_OFF
 from secondsource.policy.accounting import Usage
 
-BROKEN_OFF = frozenset({"abort", "error"})  # how vLLM and SGLang name an answer that they gave up
 BYTES_PER_TOKEN = 4  # for a prompt that no replica has counted
 
 
@@ -34,6 +36,7 @@ class Relay:
     ) -> None:
         self._ask = ask
         self._delivered = delivered
+        delivered.begin_attempt()
         self._scanner = EventScanner(event_limit)
         self._strip_ids = strip_ids
         self._splice = splice
@@ -42,7 +45,7 @@ class Relay:
         self._usage_sent = False
         self.usage: Usage | None = None  # the replica's own count
         self.tokens_out = 0  # our count: events that carried text
-        self.malformed = 0
+        self.may_skip = False  # the failure is one malformed event, which can be left out
         self.progressed = False  # an event has come since this was last cleared; comments are no progress
         self.done = False  # the answer is whole and `[DONE]` has been put out
         self.failure: Outcome | None = None
@@ -55,23 +58,25 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """Return what may leave now; after it, look at `failure` and `done`."""
-        try:
-            events = self._scanner.feed(data)
-        except EventTooLongError:
+        events = self._scanner.feed(data)
+        out = self._read(events) if events else b""
+        if self._scanner.too_long and self.failure is None and not self.done:
             self._fail(Outcome.GARBLED, "an event without end")
-            return b""
-        return self._read(events) if events else b""
+        return out
 
     def skip_malformed(self) -> bytes:
         """Go on after a malformed event, for want of another replica; returns what may leave now."""
         self.failure = None
+        self.may_skip = False
         events, self._unread = self._unread, []
         return self._read(events)
 
     def end(self) -> bytes:
         """Note that the replica's message has ended; returns the last of the answer."""
-        rest = self._scanner.rest().strip(b"\n")
+        rest = self._scanner.rest()
         out = self._read([rest]) if rest and not self.done and self.failure is None else b""
+        if self.may_skip:
+            self.skip_malformed()  # half an event: the answer was cut there, or had ended before it
         if not self.done and self.failure is None:
             if self.complete:
                 return out + self.close()
@@ -105,46 +110,55 @@ class Relay:
         choices = self._delivered.choices.values()
         # A replica that makes fewer choices than were asked for is taken at its word; an unfinished choice is not.
         if choices and all(choice.finish_reason is not None for choice in choices):
-            out += self._held
             out.append(self.close())
         else:
             self._fail(Outcome.CUT, "[DONE] without a finish reason")
 
     def _event(self, event: bytes, payload: bytes, out: list[bytes]) -> None:
+        unknown = False
         try:
             chunk = parse_chunk(payload)
         except msgspec.ValidationError:
-            out.append(event + b"\n\n")  # JSON of a shape we do not know: not ours to judge
-            return
+            chunk, unknown = parse_outline(payload) or Chunk(), True
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self.malformed += 1
             if payload.lstrip()[:1] == b"{":
                 self._fail(Outcome.GARBLED, "an event is not valid JSON")
+                self.may_skip = True
             return
         if chunk.error and bytes(chunk.error) != b"null":
             self._fail(Outcome.ERROR_EVENT, bytes(chunk.error)[:500].decode("utf-8", "replace"))
             return
         if chunk.usage:
             self.usage = parse_usage(chunk.usage) or self.usage
-        if self._splice is not None:
-            self._spliced(payload, out)
+        if unknown:
+            self._unknown(event, chunk, out)
+        elif self._splice is not None:
+            self._spliced(self._splice, payload, chunk, out)
         else:
-            self._pass(event, payload, chunk, out)
+            self._pass(event, chunk, out)
 
-    def _spliced(self, payload: bytes, out: list[bytes]) -> None:
-        assert self._splice is not None
-        before = self._delivered.tokens
+    def _unknown(self, event: bytes, chunk: Chunk, out: list[bytes]) -> None:
+        """Pass on an event of a shape we do not know, which is not ours to judge; what it says cannot be kept."""
+        if self._splice is not None:
+            self._fail(Outcome.GARBLED, "an event of unknown shape in an answer that goes on from another")
+            return
+        if chunk.choices:
+            self._delivered.forget()
+            self._delivered.sent = True
+            self._release(out)
+        self._pass(event, chunk, out)
+
+    def _spliced(self, splice: Splice, payload: bytes, chunk: Chunk, out: list[bytes]) -> None:
         try:
-            rewritten = self._splice.feed(payload)
+            rewritten = splice.feed(payload)
         except DepartedError:
             self._fail(Outcome.DEPARTED, "the answer made afresh differs from what was already sent")
             return
-        self.tokens_out += _adds(parse_chunk(payload))
+        self.tokens_out += _adds(chunk)
         if rewritten is not None:
-            self._pass(b"data: " + rewritten, rewritten, parse_chunk(rewritten), out, count=False)
-        assert self._delivered.tokens >= before
+            self._pass(b"data: " + rewritten, parse_chunk(rewritten), out, count=False)
 
-    def _pass(self, event: bytes, payload: bytes, chunk: Chunk, out: list[bytes], *, count: bool = True) -> None:
+    def _pass(self, event: bytes, chunk: Chunk, out: list[bytes], *, count: bool = True) -> None:
         evidence: dict[int, bytes] = {}
         finishing = False
         for choice in chunk.choices or ():
@@ -173,11 +187,15 @@ class Relay:
             delivered.add(chunk, evidence)
             if not delivered.sent:
                 delivered.sent = True
-                out += self._held
-                self._held = []
+                self._release(out)
             out.append(event)
         else:
+            delivered.note_ids(evidence)
             self._held.append(event)
+
+    def _release(self, out: list[bytes]) -> None:
+        out += self._held
+        self._held = []
 
     def _without_ids(self, event: bytes, chunk: Chunk) -> bytes:
         if chunk.prompt_token_ids:
@@ -194,16 +212,16 @@ class Relay:
         """Return a usage event of our own count when the client asked and the replica gave none."""
         if not self._ask.include_usage or self._usage_sent:
             return b""
-        return usage_event(self._ask, self._delivered, self.usage.tokens_in if self.usage else None)
+        return usage_event(self._ask, self._delivered)
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         self.failure = outcome
         self.detail = detail
 
 
-def usage_event(ask: Ask, delivered: Delivered, prompt_tokens: int | None) -> bytes:
-    """Return a usage event of our own count; a prompt that no replica has counted is estimated."""
-    prompt = ask.body_length // BYTES_PER_TOKEN if prompt_tokens is None else prompt_tokens
+def usage_event(ask: Ask, delivered: Delivered) -> bytes:
+    """Return a usage event of our own count, for a prompt that no replica has counted."""
+    prompt = ask.body_length // BYTES_PER_TOKEN
     event: dict[str, object] = {
         "id": delivered.id,
         "object": delivered.object,
@@ -246,9 +264,8 @@ def without(event: bytes, name: bytes, value: bytes) -> bytes:
         shorter = event.replace(before + name + after + value, b"", 1)
         if len(shorter) != len(event):
             return shorter
-    for after in (b'":', b'": '):
-        for comma in (b", ", b","):
-            shorter = event.replace(b'"' + name + after + value + comma, b"", 1)
-            if len(shorter) != len(event):
-                return shorter
+    for key in re.finditer(rb'(\s*,)?\s*"' + name + rb'"\s*:\s*', event):
+        if event.startswith(value, key.end()):
+            rest = event[key.end() + len(value) :]
+            return event[: key.start()] + (rest if key[1] else re.sub(rb"^\s*,", b"", rest))
     return event

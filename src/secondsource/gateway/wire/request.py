@@ -56,29 +56,33 @@ class _StreamOptions(msgspec.Struct, frozen=True):
 _fields = msgspec.json.Decoder(Fields)
 _string = msgspec.json.Decoder(str)
 _boolean = msgspec.json.Decoder(bool)
-_count = msgspec.json.Decoder(int)
+_count = msgspec.json.Decoder(int | float)
 _stream_options = msgspec.json.Decoder(_StreamOptions)
 
 
-def parse_request(endpoint: Endpoint, body: bytes) -> Ask:
-    """Return the request; raises RequestError that says which parameter is wrong and what was expected."""
+def parse_request(endpoint: Endpoint, body: bytes, image_model: str | None = None) -> Ask:
+    """Return the request; raises RequestError that says which parameter is wrong and what was expected.
+
+    `image_model` is meant by an image request that names no model.
+    """
     fields = _parse_fields(body)
     model = _typed(fields, "model", _string, "a string")
+    if model is None and endpoint is Endpoint.IMAGES:
+        model = image_model
     if model is None:
         raise RequestError("you must provide a model parameter", param="model", code="missing_required_parameter")
     stream = _typed(fields, "stream", _boolean, "true or false") or False
     if stream and endpoint not in GENERATES_TEXT:
         stream = False  # the replica decides what it means there
-    options = _typed(fields, "stream_options", _stream_options, "an object such as {'include_usage': true}")
-    if options is not None and not stream:
-        raise RequestError("'stream_options' is only allowed with 'stream': true", param="stream_options")
+    expected = "an object such as {'include_usage': true}"
+    options = _typed(fields, "stream_options", _stream_options, expected) if stream else None
     count = _typed(fields, "n", _count, "a whole number")
-    if count is not None and not 1 <= count <= 1024:
-        raise RequestError("'n' must be between 1 and 1024", param="n", code="invalid_value")
+    if count is not None and not (1 <= count <= 1024 and count == int(count)):
+        raise RequestError("'n' must be a whole number between 1 and 1024", param="n", code="invalid_value")
     _check_prompt(endpoint, fields)
     prompts = _prompts(fields) if endpoint is Endpoint.COMPLETIONS else 1
     return Ask(
-        endpoint, fields, model, stream, bool(options and options.include_usage), (count or 1) * prompts, len(body)
+        endpoint, fields, model, stream, bool(options and options.include_usage), int(count or 1) * prompts, len(body)
     )
 
 
@@ -158,10 +162,10 @@ def upstream_fields(ask: Ask, upstream_model: str) -> Fields:
 def asking_for_token_ids(fields: Fields, endpoint: Endpoint, engine: str) -> bool:
     """Ask for token ids in the engine's own way, for exact continuation; true when the fields were changed.
 
-    vLLM has `return_token_ids`. llama.cpp's server gives ids only with log-probabilities, which are left alone
-    when the client asked for them itself.
+    vLLM has `return_token_ids`. llama.cpp's server gives ids only with log-probabilities. Either is left alone when
+    the client asked for it itself, since it would be taken out of the answer again.
     """
-    if engine == "vllm":
+    if engine == "vllm" and "return_token_ids" not in fields:
         fields["return_token_ids"] = _TRUE
         return True
     if engine != "llamacpp" or "logprobs" in fields:

@@ -11,6 +11,7 @@ import msgspec
 
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import ChoiceSoFar, Delivered
+from secondsource.gateway.wire.events import UsageReport
 from secondsource.gateway.wire.request import Endpoint
 
 Json = dict[str, Any]  # an event's own JSON: every key that we do not know is kept
@@ -106,7 +107,10 @@ class Splice:
         if "text" in choice:
             delta["content"] = choice.pop("text")
         delta.pop("role", None)
-        content = self._text(index, delta.pop("content", None) or "", last=finish is not None)
+        text = delta.pop("content", None) or ""
+        content = self._text(index, text, last=finish is not None)
+        if content != text:
+            choice.pop("token_ids", None)  # they are not this text's any more
         added = self._fields(index, delta)
         if content:
             added["content"] = content
@@ -208,6 +212,14 @@ class Splice:
 
     def _whole(self, usage: Json) -> Json:
         """Return the usage of the whole answer: what was made before counts as answer, not as prompt."""
-        prompt = max(int(usage.get("prompt_tokens") or 0) - self._tokens_before, 0)
-        answer = int(usage.get("completion_tokens") or 0) + self._tokens_before
-        return {**usage, "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+        try:
+            report = msgspec.convert(usage, UsageReport)
+        except msgspec.ValidationError:
+            return usage  # of a shape that we do not know, and cannot add to
+        prompt = max(report.prompt_tokens - self._tokens_before, 0)
+        answer = (report.completion_tokens or 0) + self._tokens_before
+        whole = {**usage, "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+        details = report.prompt_tokens_details
+        if details is not None and (details.cached_tokens or 0) > prompt:
+            whole["prompt_tokens_details"] = {**usage["prompt_tokens_details"], "cached_tokens": prompt}
+        return whole

@@ -10,6 +10,7 @@ from secondsource.core.records import Outcome
 OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 # How engines that give no code say it: vLLM, SGLang, llama.cpp, TGI.
 OVERFLOW_WORDS = ("maximum context length", "context size", "context length", "context window", "max_total_tokens")
+BROKEN_OFF = frozenset({"abort", "error"})  # how vLLM and SGLang name an answer that they gave up
 CALLERS_OWN = frozenset({400, 409, 410, 411, 413, 415, 422, 451})
 MAY_BE_OVERFLOW = frozenset({400, 413, 422})
 
@@ -39,21 +40,36 @@ def outcome_of(status: int, body: bytes) -> Outcome:
     return Outcome.SERVER_ERROR
 
 
-def is_json_object(body: bytes) -> bool:
-    """Return whether a body is one whole JSON object."""
-    try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return True
+class Answer(msgspec.Struct, gc=False, frozen=True):
+    """An answer of status 200 as far as the gateway looks at it."""
+
+    error: msgspec.Raw = msgspec.Raw(b"")
+    usage: msgspec.Raw = msgspec.Raw(b"")
+    choices: msgspec.Raw = msgspec.Raw(b"")
 
 
-def error_in(body: bytes) -> bool:
-    """Return whether a body of status 200 reports an error all the same."""
-    try:
-        return msgspec.json.decode(body, type=_Body).error is not None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+class _Choice(msgspec.Struct, gc=False, frozen=True):
+    finish_reason: str | None = None
+
+
+_answer = msgspec.json.Decoder(Answer)
+_choices = msgspec.json.Decoder(list[_Choice] | None)
+
+
+def parse_answer(body: bytes) -> Answer:
+    """Return a whole answer; raises msgspec.DecodeError for what is not JSON, ValidationError for no object."""
+    return _answer.decode(body)
+
+
+def broken_off(answer: Answer) -> bool:
+    """Return whether a choice ended because the replica gave it up; an unknown shape is not ours to judge."""
+    if not answer.choices:
         return False
+    try:
+        choices = _choices.decode(answer.choices) or []
+    except msgspec.DecodeError:
+        return False
+    return any(choice.finish_reason in BROKEN_OFF for choice in choices)
 
 
 def _is_overflow(body: bytes) -> bool:

@@ -1,0 +1,139 @@
+"""The request log: one JSON line for each request, at its end, without a word of what was said.
+
+`<state_dir>/requests.jsonl` is the newest file; `requests.1.jsonl` is the one before it, and so on. One `write` a
+line, so that a reader never meets two lines in one. It is a convenience and no record: what cannot be written is
+dropped and counted, and the request goes on. `docs/logs.md` lists the fields.
+"""
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from secondsource.core.records import Kind, Outcome, Reserved, Settled
+
+ROTATE_AT_BYTES = 64 * 1024 * 1024
+KEPT_FILES = 4  # besides the newest
+LONGEST_TEXT = 256
+
+
+class TriedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of a logged request."""
+
+    pool: str
+    supplier: str
+    chip: str
+    replica: str
+    kind: Kind
+    outcome: Outcome
+    status: int
+    duration_s: float
+    tokens_in: int
+    tokens_out: int
+
+
+class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that has ended; durations in seconds, `at` when it ended."""
+
+    at: datetime
+    request_id: str
+    status: int  # what the client got; 499: it left before the end
+    tenant: str = ""
+    lane: str = ""
+    key_id: str = ""
+    method: str = ""
+    endpoint: str = ""
+    model: str = ""
+    streamed: bool = False
+    refusal: str | None = None  # why no replica was asked
+    attempts: list[TriedLine] = []
+    tokens_in: int = 0
+    tokens_out: int = 0  # that the client got
+    first_token_s: float | None = None
+    duration_s: float = 0.0
+    traceparent: str | None = None
+
+
+class RequestLog:
+    """The open end of the log; to be used from one thread."""
+
+    def __init__(self, directory: Path, rotate_at: int = ROTATE_AT_BYTES, kept: int = KEPT_FILES) -> None:
+        self.path = directory / "requests.jsonl"
+        self.dropped = 0  # lines that could not be written
+        self._directory = directory
+        self._rotate_at = rotate_at
+        self._kept = kept
+        self._encode = msgspec.json.Encoder().encode
+        self._file: int | None = None
+        self._size = 0
+
+    def write(self, line: RequestLine) -> None:
+        """Write one line; never raises for what the disk does."""
+        data = self._encode(line) + b"\n"
+        try:
+            if self._file is None or self._size >= self._rotate_at:
+                self._open()
+            assert self._file is not None
+            written = os.write(self._file, data)
+            if written != len(data):
+                # A full disk takes half a line; the next one must not run into it.
+                os.ftruncate(self._file, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += written
+        except OSError:
+            self.dropped += 1
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next line opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> None:
+        """Open the newest file, after moving it out of the way if it is full."""
+        self.close()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size >= self._rotate_at:
+            for number in range(self._kept - 1, 0, -1):
+                older = self._numbered(number)
+                if older.exists():
+                    older.replace(self._numbered(number + 1))
+            self.path.replace(self._numbered(1))
+        # Without O_NONBLOCK a pipe that somebody put here would hold up every request.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
+        self._file = os.open(self.path, flags, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def _numbered(self, number: int) -> Path:
+        return self._directory / f"requests.{number}.jsonl"
+
+
+def tried(reserved: Reserved, settled: Settled) -> TriedLine:
+    """Return an attempt as the log tells it."""
+    return TriedLine(
+        pool=reserved.pool,
+        supplier=reserved.supplier,
+        chip=reserved.chip,
+        replica=reserved.replica,
+        kind=reserved.kind,
+        outcome=settled.outcome,
+        status=settled.status,
+        duration_s=settled.duration_ns / 1e9,
+        tokens_in=settled.tokens_in,
+        tokens_out=settled.tokens_out,
+    )
+
+
+def short_line(request_id: str, status: int, refusal: str | None, method: str = "", endpoint: str = "") -> RequestLine:
+    """Return the line of a request that no replica was asked for; `refusal` is None where none was needed."""
+    return RequestLine(
+        at=datetime.now(UTC),
+        request_id=request_id,
+        status=status,
+        method=method[:LONGEST_TEXT],
+        endpoint=endpoint[:LONGEST_TEXT],
+        refusal=refusal and refusal[:LONGEST_TEXT],
+    )

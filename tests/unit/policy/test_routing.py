@@ -1,0 +1,134 @@
+"""The router filters, shares by weight among pools of the lowest order, and picks the less busy of two."""
+
+from collections import Counter
+
+import pytest
+
+from secondsource.core.fleet import Continuation
+from secondsource.core.records import Outcome
+from secondsource.policy.routing import Replica, Router, Wait, Wanted
+from tests.fleets import MODEL, pool, replica_of, router
+
+CHAT = Wanted(MODEL)
+
+
+def chosen(over: Router, wanted: Wanted = CHAT, now: float = 0.0) -> str:
+    found = over.choose(wanted, now)
+    assert isinstance(found, Replica)
+    return found.pool.name
+
+
+def take_down(over: Router, name: str, now: float = 0.0) -> None:
+    for replica in over.replicas:
+        if replica.pool.name == name:
+            replica.circuit.failed(Outcome.CONNECT_FAILED, now)
+
+
+def test_a_lower_order_is_used_first_and_returned_to() -> None:
+    over = router(pool("spare", order=1), pool("main", order=0))
+    assert {chosen(over) for _ in range(10)} == {"main"}
+    take_down(over, "main")
+    assert {chosen(over) for _ in range(10)} == {"spare"}
+    main = replica_of(over, "main")
+    main.circuit.probed(alive=True, now=main.circuit.retry_at)
+    assert chosen(over, now=main.circuit.retry_at) == "main"
+
+
+def test_a_full_replica_overflows_to_the_next_order() -> None:
+    over = router(pool("main", max_concurrency=2), pool("spare", order=1))
+    replica_of(over, "main").in_flight = 2
+    assert chosen(over) == "spare"
+    assert not replica_of(over, "main").has_room()
+
+
+def test_it_waits_for_what_will_be_free_and_gives_up_on_what_never_fits() -> None:
+    over = router(pool("main", max_concurrency=1))
+    main = replica_of(over, "main")
+    main.in_flight = 1
+    assert over.choose(CHAT, 5.0) == Wait(5.0)
+    main.circuit.throttled(10.0, 5.0)
+    assert over.choose(CHAT, 5.0) == Wait(15.0)
+    assert over.choose(Wanted(MODEL, {main}), 5.0) is None
+    assert over.choose(Wanted(MODEL, avoid_suppliers={"main"}), 5.0) is None
+
+
+def test_the_earliest_of_several_waits() -> None:
+    over = router(pool("a"), pool("b"), pool("c", order=3))
+    for name, seconds in (("a", 9.0), ("b", 3.0), ("c", 6.0)):
+        replica_of(over, name).circuit.throttled(seconds, 0.0)
+    assert over.choose(CHAT, 0.0) == Wait(3.0)
+    assert over.soonest(MODEL, 0.0) == 3.0
+
+
+@pytest.mark.parametrize(("context", "fits"), [(None, False), (4096, False), (4097, True)])
+def test_only_a_known_larger_context_helps_after_an_overflow(context: int | None, fits: bool) -> None:
+    over = router(pool("main", context_tokens=context))
+    wanted = Wanted(MODEL, more_context_than=4096)
+    assert isinstance(over.choose(wanted, 0.0), Replica) is fits
+    assert over.has(wanted, 0.0) is fits
+    assert over.has_larger(MODEL, 4096) is fits
+
+
+def test_a_pool_that_cannot_continue_is_no_use_to_a_cut_answer() -> None:
+    over = router(pool("plain", continuation=Continuation.NONE), pool("able", order=5))
+    wanted = Wanted(MODEL, must_continue=True)
+    assert chosen(over, wanted) == "able"
+    replica_of(over, "able").state.continuation_refused(exact=False)
+    assert over.choose(wanted, 0.0) is None
+
+
+def test_a_refusal_to_continue_is_remembered_by_the_way_that_was_tried() -> None:
+    state = router(pool("main", continuation=Continuation.TOKENS)).pools[0]
+    state.continuation_refused(exact=True)
+    assert state.continuation is Continuation.PREFILL
+    state.continuation_refused(exact=True)  # a second stream, which had asked before the first was refused
+    assert state.continuation is Continuation.PREFILL
+    state.continuation_refused(exact=False)
+    assert state.continuation is Continuation.NONE
+
+
+def test_weights_are_shares() -> None:
+    over = router(pool("a", weight=3.0), pool("b", weight=1.0), pool("c", weight=0.5))
+    counts = Counter(chosen(over) for _ in range(900))
+    assert counts["a"] == pytest.approx(600, abs=2)
+    assert counts["b"] == pytest.approx(200, abs=2)
+    assert counts["c"] == pytest.approx(100, abs=2)
+
+
+def test_a_pool_that_was_away_does_not_catch_up_in_a_flood() -> None:
+    over = router(pool("a"), pool("b"))
+    take_down(over, "b")
+    for _ in range(1000):
+        assert chosen(over) == "a"
+    returned = replica_of(over, "b").circuit
+    returned.probed(alive=True, now=returned.retry_at)
+    returned.succeeded()
+    counts = Counter(chosen(over) for _ in range(100))
+    assert counts["b"] <= 51
+
+
+def test_the_less_busy_of_two_is_picked() -> None:
+    over = router(pool("main", 2))
+    idle, busy = over.replicas
+    busy.in_flight = 5
+    assert {over.choose(CHAT, 0.0) for _ in range(20)} == {idle}
+
+
+def test_every_replica_of_a_pool_gets_some() -> None:
+    over = router(pool("main", 5))
+    assert {over.choose(CHAT, 0.0) for _ in range(200)} == set(over.replicas)
+
+
+def test_models_are_kept_apart() -> None:
+    over = router(pool("main"), pool("other", model="embed"))
+    assert {chosen(over) for _ in range(10)} == {"main"}
+    assert over.serves("embed")
+    assert not over.serves("no-such-model")
+
+
+def test_a_model_is_ready_while_one_replica_is_not_known_to_be_down() -> None:
+    over = router(pool("a"), pool("b", order=1))
+    take_down(over, "a")
+    assert over.ready(MODEL)
+    take_down(over, "b")
+    assert not over.ready(MODEL)
