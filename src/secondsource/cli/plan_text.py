@@ -75,9 +75,11 @@ def _spend(console: Console, report: Report) -> None:
 def _routes(console: Console, report: Report) -> None:
     """Show one month's routes: the last, the busiest of a growing service."""
     month = report.months[-1]
+    cases = {"normal", *(f"supplier {name}" for name in report.usd_by_supplier)}
     shares: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for line in report.routes:
-        if line.month == month and line.share > 5e-4:
+        shown = line.case in cases or line.case.startswith("vendor ")
+        if line.month == month and line.share > 5e-4 and shown:
             shares[f"{line.lane}/{line.size_class}", line.case][line.pool] += line.share
     table = Table(title=f"where traffic goes in {month}", title_justify="left")
     for name in ("lane/class", "case", "pools"):

@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from secondsource.planner.model import Model, build_model
+from secondsource.planner.model import Model
 from secondsource.planner.plan import Plan, units_in_service
 from secondsource.planner.problem import Problem, Record, rent_nano_usd
-from secondsource.planner.resolve import restrict
 from secondsource.planner.search import Found
 from secondsource.planner.solve import Effort, Solution, Status, solve_linear
 
@@ -63,7 +62,9 @@ def explain(
     suppliers = []
     for supplier in sorted(plan.costs.by_supplier):
         say(f"pricing supplier {supplier}")
-        suppliers.append(_without_supplier(problem, supplier, base, years, effort))
+        keys = frozenset(rental.key for rental in problem.rentals if rental.supplier == supplier)
+        dearer = _dearer(found, _without(problem, model, keys, effort), years)
+        suppliers.append(Worth(what=supplier, usd_per_year=dearer))
     offers = []
     for key, rent in _dearest(problem, plan, most):
         say(f"pricing offer {key}")
@@ -82,13 +83,19 @@ def _groups(statements: Sequence[str]) -> list[tuple[str, ...]]:
     return groups  # type: ignore[return-value]
 
 
-def _without_supplier(problem: Problem, supplier: str, base: float, years: float, effort: Effort) -> Worth:
-    keys = frozenset(rental.key for rental in problem.rentals if rental.supplier == supplier)
-    without = restrict(problem, keys)
-    solution = solve_linear(build_model(without).sparse, effort) if without.rentals else None
-    if solution is None or solution.status is Status.INFEASIBLE:
-        return Worth(what=supplier, usd_per_year=None)
-    return Worth(what=supplier, usd_per_year=(solution.objective - base) * 1000 / years)
+def _without(problem: Problem, model: Model, keys: frozenset[str], effort: Effort) -> Solution:
+    """Return the relaxation in which no unit of these offers is started; units already held stay."""
+    upper = list(model.sparse.column_upper)
+    for (r, _), column in model.variables.start.items():
+        if problem.rentals[r].key in keys:
+            upper[column] = 0.0
+    return solve_linear(replace(model.sparse, column_upper=upper), effort)
+
+
+def _dearer(found: Found, solution: Solution, years: float) -> float | None:
+    if solution.status is Status.INFEASIBLE:
+        return None
+    return (solution.objective - found.relaxation.objective) * 1000 / years
 
 
 def _dearest(problem: Problem, plan: Plan, most: int) -> list[tuple[str, int]]:
@@ -104,19 +111,13 @@ def _dearest(problem: Problem, plan: Plan, most: int) -> list[tuple[str, int]]:
 
 
 def _reason(problem: Problem, model: Model, found: Found, key: str, rent: int, effort: Effort) -> Reason:
-    upper = list(model.sparse.column_upper)
-    for (r, _), column in model.variables.start.items():
-        if problem.rentals[r].key == key:
-            upper[column] = 0.0
-    solution = solve_linear(replace(model.sparse, column_upper=upper), effort)
-    if solution.status is Status.INFEASIBLE:
-        return Reason(offer=key, rent_usd=rent / NANO, usd_per_year_without=None, instead=())
-    years = len(problem.months) / 12
+    solution = _without(problem, model, frozenset({key}), effort)
+    dearer = _dearer(found, solution, len(problem.months) / 12)
     return Reason(
         offer=key,
         rent_usd=rent / NANO,
-        usd_per_year_without=(solution.objective - found.relaxation.objective) * 1000 / years,
-        instead=_more_of(problem, model, found.relaxation, solution),
+        usd_per_year_without=dearer,
+        instead=() if dearer is None else _more_of(problem, model, found.relaxation, solution),
     )
 
 

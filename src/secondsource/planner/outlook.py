@@ -1,15 +1,18 @@
 """How a plan fares if things turn out otherwise; and, with a risk weight, a plan made for that."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from secondsource.core.errors import InputError, NoAnswerError, SecondsourceError
 from secondsource.planner.checker import check_plan
 from secondsource.planner.futures import draw_futures
+from secondsource.planner.model import Model, build_model
 from secondsource.planner.plan import read_plan
 from secondsource.planner.planning import Planned
 from secondsource.planner.problem import Problem
 from secondsource.planner.scenarios import Outlook, Stakes, build_for_futures, foresee, try_plan
-from secondsource.planner.search import Target, search
+from secondsource.planner.search import Found, Target, search
+from secondsource.planner.solve import Effort, solve_linear
 from secondsource.planner.spec import Spec
 
 FUTURES_SECONDS = 300.0
@@ -51,11 +54,24 @@ def plan_for_futures(problem: Problem, stakes: Stakes, spec: Spec, say: Callable
     found = search(model, target)
     if found is None or not found.point:
         raise NoAnswerError("no plan for the futures was found in the time given; give more with [plan] seconds")
-    plan = read_plan(problem, model, found, over_futures=True)
+    plan = read_plan(problem, *_routed(problem, model, found), over_futures=True)
     faults = check_plan(problem, plan)
     if faults:
         raise SecondsourceError("a fault of the planner: its plan fails the checker: " + "; ".join(faults[:5]))
     return Planned(problem, model, found, plan)
+
+
+def _routed(problem: Problem, model: Model, found: Found) -> tuple[Model, Found]:
+    """Return the SPEC's own model with the starts of a plan for futures, and its traffic routed at least cost.
+
+    Over futures nothing is paid for the SPEC's own traffic, so there its routes are any that keep the SPEC.
+    """
+    own = build_model(problem)
+    lower, upper = list(own.sparse.column_lower), list(own.sparse.column_upper)
+    for key, column in own.variables.start.items():
+        lower[column] = upper[column] = round(found.point[model.variables.start[key]])
+    solution = solve_linear(replace(own.sparse, column_lower=lower, column_upper=upper), Effort(seconds=60.0))
+    return own, replace(found, point=solution.point)
 
 
 def shortfall_prices(spec: Spec, problem: Problem) -> tuple[int, ...]:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from secondsource.catalog.records import Catalog, Offer
 from secondsource.core.demand import SizeClass, Slo
 from secondsource.core.errors import InputError, NoAnswerError
@@ -283,14 +281,3 @@ def _limits(spec: Spec, rentals: tuple[Rental, ...]) -> tuple[Limit, ...]:
         )
         for number, limit in enumerate(spec.limits)
     )
-
-
-def restrict(problem: Problem, keys: frozenset[str]) -> Problem:
-    """Return the problem without some of its rentals."""
-    kept = tuple(rental for rental in problem.rentals if rental.key not in keys)
-    names = {rental.key for rental in kept}
-    limits = tuple(
-        msgspec.structs.replace(limit, rentals=tuple(key for key in limit.rentals if key in names))
-        for limit in problem.limits
-    )
-    return msgspec.structs.replace(problem, rentals=kept, limits=limits)

@@ -56,8 +56,8 @@ def build_for_futures(problem: Problem, stakes: Stakes) -> Model:
     model = build_model(problem)
     sparse = model.sparse
     owed = {column: cost for column, cost in enumerate(sparse.cost) if cost}
-    for column in model.variables.spend.values():
-        owed.pop(column, None)
+    for column in (*model.variables.spend.values(), *model.variables.short.values()):
+        owed.pop(column, None)  # rent and shortfall are counted in each future
     for column in range(len(sparse.cost)):
         sparse.cost[column] = 0.0
     chance = 1.0 / len(stakes.futures)
