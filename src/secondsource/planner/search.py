@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from secondsource.planner.model import Model
-from secondsource.planner.solve import Effort, Solution, Status, solve_linear, solve_whole
+from secondsource.planner.solve import Effort, Solution, Status, solve_by_diving, solve_linear, solve_whole
 from secondsource.planner.sparse import Sparse
 
 WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
+DIVE_UNDER = 5e4  # thousands of dollars
 _TINY = 1e-6
+
+
+Stage = tuple[str, Callable[[Effort, Sequence[float]], Solution], float, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,12 @@ def search(model: Model, target: Target) -> Found | None:
     say(f"relaxation: no plan costs less than ${relaxation.objective * 1000:,.0f}")
     found = Found((), math.inf, relaxation.bound, relaxation, 0.0)
     infeasible = False
-    for name, part, share in _stages(model, relaxation):
+    for name, solve, share, whole in _stages(model, relaxation):
         if found.point and found.gap <= gap:
             break
         say(f"whole units: {name}")
         effort = Effort(seconds=left() * share, gap=_inner_gap(gap), threads=target.threads)
-        solution = solve_whole(part, effort, found.point)
-        whole = part is model.sparse
+        solution = solve(effort, found.point)
         infeasible = whole and solution.status is Status.INFEASIBLE
         found = _better(found, solution, whole)
         if found.point:
@@ -93,19 +96,29 @@ def _better(found: Found, solution: Solution, whole: bool) -> Found:
     return replace(found, bound=bound)
 
 
-def _stages(model: Model, relaxation: Solution) -> list[tuple[str, Sparse, float]]:
-    """Return the searches to make, each with its name, its model and its part of the time left."""
+def _stages(model: Model, relaxation: Solution) -> list[Stage]:
+    """Return the searches to make: name, solve, part of the time left, and whether it covers every plan."""
+
+    def near(reach: int) -> Callable[[Effort, Sequence[float]], Solution]:
+        return lambda effort, point: solve_whole(_near(model, relaxation, reach, point), effort, point)
+
+    def diving(effort: Effort, _: Sequence[float]) -> Solution:
+        return solve_by_diving(model.sparse, list(model.variables.start.values()), effort)
+
+    everything: Stage = ("every offer", lambda effort, point: solve_whole(model.sparse, effort, point), 1.0, True)
     if sum(model.sparse.integer) <= WHOLE_AT_ONCE:
-        return [("every offer", model.sparse, 1.0)]
-    return [
-        ("the offers the relaxation uses", _near(model, relaxation, 1), 0.6),
-        ("a wider choice around them", _near(model, relaxation, 2), 0.6),
-        ("every offer", model.sparse, 1.0),
-    ]
+        return [everything]
+    stages: list[Stage] = [("the offers the relaxation uses", near(1), 0.5, False)]
+    if relaxation.objective < DIVE_UNDER and not model.variables.ordered:  # few units among many offers
+        stages += [("rounding up bit by bit", diving, 0.7, False), ("around the best plan yet", near(1), 0.6, False)]
+    return [*stages, ("a wider choice around them", near(2), 0.6, False), everything]
 
 
-def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
-    """Return the model with each start kept near its relaxed value; reach 2 frees monthly offers."""
+def _near(model: Model, relaxation: Solution, reach: int, point: Sequence[float]) -> Sparse:
+    """Return the model with each start kept near its relaxed value, and near its value in a known point.
+
+    Reach 2 frees offers rented by the month, and every month of an offer that the relaxation uses.
+    """
     lower = list(model.sparse.column_lower)
     upper = list(model.sparse.column_upper)
     monthly = {model.variables.active[key] for key in model.variables.active} & set(model.variables.start.values())
@@ -121,4 +134,7 @@ def _near(model: Model, relaxation: Solution, reach: int) -> Sparse:
             if (r, month) in model.variables.ordered:  # an order may have to be none, or a whole smallest one
                 lower[column] = 0.0
                 upper[column] = max(upper[column], float(model.least_order[r]))
+        if point:
+            lower[column] = min(lower[column], float(round(point[column])))
+            upper[column] = max(upper[column], float(round(point[column])))
     return replace(model.sparse, column_lower=lower, column_upper=upper)

@@ -1,5 +1,7 @@
 """The one place that talks to the solver, HiGHS: a sparse model in, a point with its prices out."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +12,8 @@ import numpy
 from secondsource.core.errors import SecondsourceError
 from secondsource.planner.sparse import Sparse
 
+_WHOLE = 1e-5  # a column this near to a whole number is whole
+_NEAR = 0.6  # a fraction from which on a dive rounds several up at once
 _TICK_S = 0.1  # how often Ctrl-C is looked for
 _FAREWELL_S = 5.0  # how long a cancelled solve is waited for
 INTERIOR_FROM_ROWS = 4000  # below it simplex is faster; measured by `secondsource bench plan`
@@ -67,6 +71,36 @@ def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> So
         highs.setSolution(known)
     _run(highs)
     return _read(highs, relaxed=False)
+
+
+def solve_by_diving(model: Sparse, whole: Sequence[int], effort: Effort) -> Solution:
+    """Round a relaxation up bit by bit, solving anew in between: a point whole in the columns `whole`, or none.
+
+    Each round raises the lower bounds of the fractions nearest to their next whole number, a fifth of them at
+    most; what they hold then frees the rest. Finds good points where few units of many offers are wanted and
+    branching does not; proves nothing.
+    """
+    began = time.monotonic()
+    highs = _load(model, relaxed=True, effort=effort)
+    _set(highs, "solver", "ipx")
+    while True:
+        _run(highs)
+        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return Solution(Status.STOPPED, 0.0, 0.0, (), ())
+        point = highs.getSolution().col_value
+        parts = sorted(((point[column] - math.floor(point[column] + _WHOLE), column) for column in whole), reverse=True)
+        parts = [(part, column) for part, column in parts if part > _WHOLE]
+        if not parts:
+            return _read(highs, relaxed=True)
+        left = effort.seconds - (time.monotonic() - began)
+        if left <= 0:
+            return Solution(Status.STOPPED, 0.0, 0.0, (), ())
+        near = [column for part, column in parts if part >= _NEAR][: max(1, len(parts) // 5)] or [parts[0][1]]
+        for column in near:
+            highs.changeColBounds(column, float(math.ceil(point[column] - _WHOLE)), model.column_upper[column])
+        _set(highs, "solver", "simplex")  # from the last basis, which the new bounds hardly move
+        _set(highs, "presolve", "off")
+        _set(highs, "time_limit", highs.getRunTime() + left)
 
 
 def _run(highs: highspy.Highs) -> None:
