@@ -108,10 +108,27 @@ def _stages(model: Model, relaxation: Solution) -> list[Stage]:
     everything: Stage = ("every offer", lambda effort, point: solve_whole(model.sparse, effort, point), 1.0, True)
     if sum(model.sparse.integer) <= WHOLE_AT_ONCE:
         return [everything]
-    stages: list[Stage] = [("the offers the relaxation uses", near(1), 0.5, False)]
+    rounded = _rounded_up(model, relaxation)
+    stages: list[Stage] = [
+        ("the relaxation rounded up", lambda effort, _: solve_linear(rounded, effort), 0.3, False),
+        ("the offers the relaxation uses", near(1), 0.5, False),
+    ]
     if relaxation.objective < DIVE_UNDER and not model.variables.ordered:  # few units among many offers
         stages += [("rounding up bit by bit", diving, 0.7, False), ("around the best plan yet", near(1), 0.6, False)]
     return [*stages, ("a wider choice around them", near(2), 0.6, False), everything]
+
+
+def _rounded_up(model: Model, relaxation: Solution) -> Sparse:
+    """Return the model with each start fixed at its relaxed value rounded up: dear, but quickly a plan."""
+    lower = list(model.sparse.column_lower)
+    upper = list(model.sparse.column_upper)
+    for key, column in model.variables.start.items():
+        units = float(math.ceil(relaxation.point[column] - _TINY))
+        if key in model.variables.ordered and units:
+            units = max(units, float(model.least_order[key[0]]))
+            lower[model.variables.ordered[key]] = 1.0
+        lower[column] = upper[column] = units
+    return replace(model.sparse, column_lower=lower, column_upper=upper)
 
 
 def _near(model: Model, relaxation: Solution, reach: int, point: Sequence[float]) -> Sparse:
