@@ -109,7 +109,7 @@ def _caps(report: Report) -> str:
     if report.explanation is None:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(item.what)}</td><td>"
+        f"<tr><td>{escape(item.words or item.what)}</td><td>"
         f"{'&ndash;' if item.usd_per_year is None else escape(usd(item.usd_per_year))} a year</td></tr>"
         for item in report.explanation.statements
     )

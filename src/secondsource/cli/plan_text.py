@@ -107,7 +107,7 @@ def _explanation(console: Console, explanation: Explanation) -> None:
     console.print("[bold]what each statement costs as a whole[/bold]")
     for item in explanation.statements:
         amount = f"{usd(item.usd_per_year or 0)} a year" if (item.usd_per_year or 0) >= 1 else "nothing"
-        console.print(f"  {item.what}: {amount}", markup=False)
+        console.print(f"  {item.words or item.what}: {amount}", markup=False)
     console.print("[bold]what each supplier is worth[/bold]")
     for item in explanation.suppliers:
         text = (

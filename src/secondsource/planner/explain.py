@@ -22,6 +22,7 @@ class Worth(Record, frozen=True, kw_only=True):
 
     what: str
     usd_per_year: float | None
+    words: str = ""  # the statement in the SPEC's own words
 
 
 class Reason(Record, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ The keys here are stable; docs/planner.md documents them.
 from collections import defaultdict
 from decimal import Decimal
 
+import msgspec
+
 from secondsource.core.money import dollars
 from secondsource.planner.certificate import Price, price_statements
 from secondsource.planner.explain import Explanation
@@ -127,10 +129,22 @@ def make_report(
         binding=tuple(
             _binding_line(spec, problem, price) for price in price_statements(problem, planned.model, planned.found)
         ),
-        explanation=explanation,
+        explanation=None if explanation is None else _worded(spec, explanation),
         outlook=outlook,
         warnings=warnings,
     )
+
+
+def _worded(spec: Spec, explanation: Explanation) -> Explanation:
+    statements = []
+    for item in explanation.statements:
+        words = (
+            in_words(spec.words, item.what)
+            .replace("supplier NAME", "any supplier")
+            .replace("vendor NAME", "any vendor")
+        )
+        statements.append(msgspec.structs.replace(item, words=words))
+    return msgspec.structs.replace(explanation, statements=tuple(statements))
 
 
 def _usd(amount: int) -> Decimal:

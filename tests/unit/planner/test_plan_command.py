@@ -57,7 +57,7 @@ def test_the_page_shows_capacity_spend_and_caps(capsys: pytest.CaptureFixture[st
     text = page.read_text()
     assert "Chips in service" in text
     assert "Rent by supplier" in text
-    assert "suppliers.azure.max_share" in text
+    assert "azure gets at most 70% of each month&#x27;s rent" in text
     assert "<script" not in text
 
 
