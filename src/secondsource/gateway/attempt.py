@@ -92,6 +92,7 @@ class Attempt:
         self._first_token_ns = 0
         self._noted_at = 0.0
         self._share_mark = 0
+        self._trial = 0
         self._usage: Usage | None = None
         self._over = False
 
@@ -101,7 +102,7 @@ class Attempt:
         """Send the request; the books have its reservation."""
         replica = self.plan.replica
         replica.in_flight += 1
-        replica.circuit.sent()
+        self._trial = replica.circuit.sent()
         self._share_mark = replica.clock.enter(self._started_ns)
         if self.plan.method is Method.TOKENS:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
@@ -229,7 +230,7 @@ class Attempt:
         if data:
             if self._first_token_ns == 0:
                 self._first_token_ns = time.monotonic_ns() - self._started_ns
-                self.plan.replica.circuit.succeeded()
+                self.plan.replica.circuit.succeeded(self._trial)
             self.owner.attempt_streams(self, data, last=relay.done)
         if self._over:
             return
@@ -349,13 +350,13 @@ class Attempt:
         replica.in_flight -= 1
         now = time.monotonic()
         if outcome in ALIVE:
-            replica.circuit.succeeded()
+            replica.circuit.succeeded(self._trial)
         elif outcome is Outcome.THROTTLED:
-            replica.circuit.throttled(self.retry_after, now)
+            replica.circuit.throttled(self.retry_after, now, self._trial)
         elif outcome in SAYS_NOTHING:
-            replica.circuit.abandoned()
+            replica.circuit.abandoned(self._trial)
         else:
-            replica.circuit.failed(outcome, now)
+            replica.circuit.failed(outcome, now, self._trial)
             if self.retry_after is not None:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
