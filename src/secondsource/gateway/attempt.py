@@ -219,8 +219,6 @@ class Attempt:
         if self._relay is not None and self._relay.complete and not self._relay.done:
             self._relayed(self._relay, self._relay.end())
             return
-        if outcome is Outcome.RESET and self._relay is not None:
-            outcome = Outcome.CUT
         self._fail(outcome, detail)
 
     def _relayed(self, relay: Relay, data: bytes) -> None:
