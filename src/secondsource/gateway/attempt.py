@@ -88,6 +88,7 @@ class Attempt:
         self._relay: Relay | None = None
         self._splice: Splice | None = None
         self._strips_ids = False
+        self._paused = False
         self._started_ns = time.monotonic_ns()
         self._first_token_ns = 0
         self._noted_at = 0.0
@@ -137,7 +138,9 @@ class Attempt:
         if plan.ask.stream:
             extra += b"accept: text/event-stream\r\n"
         request = plan.client.target.request(b"POST", path.encode(), body, extra)
-        self._call = plan.client.call(request, self)
+        self._call = call = plan.client.call(request, self)
+        if self._paused:
+            call.pause(paused=True)
 
     async def _prepare(self) -> None:
         """Render the prompt at the replica and settle which ids have been made, then send."""
@@ -318,6 +321,7 @@ class Attempt:
 
     def pause(self, *, paused: bool) -> None:
         """Hold the replica back while the client does not keep up."""
+        self._paused = paused
         if self._call is not None:
             self._call.pause(paused=paused)
 

@@ -20,6 +20,7 @@ KEPT_IDLE = 256
 LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
 LEAVE_GRACE_S = 1.0
 MOST_HEADERS = 100
+LONG_READ = 128 * 1024  # bytes at once: there is more, and libuv would read megabytes on before anybody else's turn
 Headers = dict[bytes, bytes]
 
 
@@ -122,6 +123,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._hand_on()
         if self.ended and self.call is call:
             self._finish()
+        elif len(data) >= LONG_READ and not self._paused:
+            self.pause(paused=True)
+            asyncio.get_running_loop().call_soon(self._take_turn, call)
+
+    def _take_turn(self, call: "Call") -> None:
+        if self.call is call:
+            self.pause(paused=call.paused)
 
     def _hand_on(self) -> None:
         if self._body and self.call is not None:
@@ -215,13 +223,14 @@ class UpstreamConnection(asyncio.Protocol):
 class Call:
     """One request to one replica."""
 
-    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler")
+    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler", "paused")
 
     def __init__(self, client: "ReplicaClient", request: bytes, handler: AnswerHandler, timeout_s: float) -> None:
         self._client = client
         self._request = request
         self._timeout_s = timeout_s
         self._dialling: asyncio.Task[None] | None = None
+        self.paused = False
         self.handler = handler
         self.connection: UpstreamConnection | None = None
 
@@ -250,6 +259,7 @@ class Call:
         else:
             self.connection = connection
             connection.begin(self, self._request)
+            connection.pause(paused=self.paused)
         finally:
             self._dialling = None
 
@@ -270,7 +280,8 @@ class Call:
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
 
     def pause(self, *, paused: bool) -> None:
-        """Stop or go on reading the answer."""
+        """Stop or go on reading the answer, also one that has yet to come."""
+        self.paused = paused
         if self.connection is not None:
             self.connection.pause(paused=paused)
 
