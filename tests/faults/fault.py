@@ -40,6 +40,7 @@ class Kind(StrEnum):
     ERROR_EVENT = "error_event"  # `data: {"error": …}` and then [DONE], as vLLM does it
     DONE_TOO_SOON = "done_too_soon"  # [DONE] without a finish_reason
     ENDLESS_LINE = "endless_line"  # a line that never ends
+    FLOOD = "flood"  # good events of a kilobyte each, up to a quarter of a gigabyte of them
     GIGABYTE = "gigabyte"  # an answer of a gigabyte
     WRONG_CHUNK_SIZE = "wrong_chunk_size"  # a chunk's length that is not a number
     # A stream that is odd and yet whole.

@@ -1,6 +1,7 @@
 """Carries out one fault on one connection: what is written, and how it ends."""
 
 import gzip
+import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -156,6 +157,20 @@ async def _gigabyte(connection: Connection, *, streamed: bool) -> None:
     connection.finish()
 
 
+async def _flood(connection: Connection, answer: Answer, seen: Seen) -> None:
+    """Send events of a kilobyte each as fast as the peer takes them; `tokens_sent` counts them."""
+    await connection.write(wire.STREAM_HEAD)
+    opening = next(rendering.stream(answer)).payload
+    await connection.write(wire.chunk(opening))
+    event = json.loads(opening.removeprefix(b"data: "))
+    event["choices"][0] |= {"delta": {"content": "a" * 1024}, "finish_reason": None}
+    block = wire.chunk(b"data: " + json.dumps(event).encode() + b"\n\n") * 16
+    for _ in range(16 * 1024):
+        await connection.write(block)
+        seen.tokens_sent += 16
+    connection.finish()
+
+
 def _with_usage_fault(answer: Answer, fault: Fault) -> Answer:
     """Return the answer with the usage that this fault makes the replica report."""
     if fault.kind is Kind.LYING_USAGE:
@@ -168,6 +183,9 @@ async def send_stream(connection: Connection, answer: Answer, seen: Seen, pace: 
     fault = seen.fault
     if fault.kind is Kind.GIGABYTE:
         await _gigabyte(connection, streamed=True)
+        return
+    if fault.kind is Kind.FLOOD:
+        await _flood(connection, answer, seen)
         return
     pieces = list(rendering.stream(_with_usage_fault(answer, fault)))
     if fault.kind in {Kind.UNASKED_GZIP, Kind.TRUNCATED_GZIP}:

@@ -18,6 +18,7 @@ from tests.faults.dialects import Dialect, Refusal, fits, prompt_bytes, understa
 from tests.faults.fault import HEALTHY, Fault
 from tests.faults.misbehave import Seen
 from tests.faults.rendering import Answer
+from tests.faults.validity import malformed
 
 T = TypeVar("T")
 WORK_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations")
@@ -139,8 +140,9 @@ class Wall:
             seen.fault = self.script.popleft()
         else:
             seen.fault = self.decide(seen) if self.decide is not None else self.otherwise
-        messages = body.get("messages") or [{}]
-        seen.trailing_assistant = messages[-1].get("role") == "assistant"
+        messages = body.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        seen.trailing_assistant = isinstance(last, dict) and last.get("role") == "assistant"
         try:
             await self._work(connection, seen)
         except PeerGoneError:
@@ -156,6 +158,10 @@ class Wall:
         if refused is not None:
             seen.status = int(refused[9:12])
             await connection.write(refused)
+            return
+        if (why := malformed(seen.path, seen.body)) is not None:
+            seen.status = 400
+            await connection.write(wire.plain(400, wire.error_body(why, "invalid_request_error", None)))
             return
         if not seen.path.endswith("/completions"):
             seen.status = 200

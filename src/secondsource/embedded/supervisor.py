@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -168,7 +168,7 @@ class _Keeper:
             return await self._accompany(process)
         finally:
             self.is_ready = False
-            await self._end(process)
+            await _to_its_end(self._end(process))
 
     async def _accompany(self, process: asyncio.subprocess.Process) -> _Life:
         self._tell(SourceState.STARTING, process.pid, f"on port {self._source.port}")
@@ -205,6 +205,22 @@ class _Keeper:
 
     def _tell(self, state: SourceState, pid: int, detail: str) -> None:
         self._on_change(SourceChange(name=self._source.name, state=state, pid=pid, detail=detail))
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Await bounded `work` to its end, whoever cancels meanwhile; the cancellation is raised after it.
+
+    A source may be ending for a reason of its own when a stop is asked for; it must not be left half ended.
+    """
+    working, cancelled = asyncio.ensure_future(work), False
+    while not working.done():
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            cancelled = True
+    working.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _read_announcement(process: asyncio.subprocess.Process) -> Announcement:

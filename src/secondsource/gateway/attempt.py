@@ -88,10 +88,12 @@ class Attempt:
         self._relay: Relay | None = None
         self._splice: Splice | None = None
         self._strips_ids = False
+        self._paused = False
         self._started_ns = time.monotonic_ns()
         self._first_token_ns = 0
         self._noted_at = 0.0
         self._share_mark = 0
+        self._trial = 0
         self._usage: Usage | None = None
         self._over = False
 
@@ -101,7 +103,7 @@ class Attempt:
         """Send the request; the books have its reservation."""
         replica = self.plan.replica
         replica.in_flight += 1
-        replica.circuit.sent()
+        self._trial = replica.circuit.sent()
         self._share_mark = replica.clock.enter(self._started_ns)
         if self.plan.method is Method.TOKENS:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
@@ -136,7 +138,9 @@ class Attempt:
         if plan.ask.stream:
             extra += b"accept: text/event-stream\r\n"
         request = plan.client.target.request(b"POST", path.encode(), body, extra)
-        self._call = plan.client.call(request, self)
+        self._call = call = plan.client.call(request, self)
+        if self._paused:
+            call.pause(paused=True)
 
     async def _prepare(self) -> None:
         """Render the prompt at the replica and settle which ids have been made, then send."""
@@ -218,8 +222,6 @@ class Attempt:
         if self._relay is not None and self._relay.complete and not self._relay.done:
             self._relayed(self._relay, self._relay.end())
             return
-        if outcome is Outcome.RESET and self._relay is not None:
-            outcome = Outcome.CUT
         self._fail(outcome, detail)
 
     def _relayed(self, relay: Relay, data: bytes) -> None:
@@ -229,7 +231,7 @@ class Attempt:
         if data:
             if self._first_token_ns == 0:
                 self._first_token_ns = time.monotonic_ns() - self._started_ns
-                self.plan.replica.circuit.succeeded()
+                self.plan.replica.circuit.succeeded(self._trial)
             self.owner.attempt_streams(self, data, last=relay.done)
         if self._over:
             return
@@ -319,6 +321,7 @@ class Attempt:
 
     def pause(self, *, paused: bool) -> None:
         """Hold the replica back while the client does not keep up."""
+        self._paused = paused
         if self._call is not None:
             self._call.pause(paused=paused)
 
@@ -349,13 +352,13 @@ class Attempt:
         replica.in_flight -= 1
         now = time.monotonic()
         if outcome in ALIVE:
-            replica.circuit.succeeded()
+            replica.circuit.succeeded(self._trial)
         elif outcome is Outcome.THROTTLED:
-            replica.circuit.throttled(self.retry_after, now)
+            replica.circuit.throttled(self.retry_after, now, self._trial)
         elif outcome in SAYS_NOTHING:
-            replica.circuit.abandoned()
+            replica.circuit.abandoned(self._trial)
         else:
-            replica.circuit.failed(outcome, now)
+            replica.circuit.failed(outcome, now, self._trial)
             if self.retry_after is not None:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:

@@ -15,6 +15,7 @@ import msgspec
 from secondsource.gateway.wire.errors import error_body
 
 LINGER_S = 2.0
+LONG_READ = 128 * 1024  # bytes at once: there is more, and others come first
 MOST_WAITING = 16  # pipelined requests read ahead of their turn
 ONCE = frozenset({b"host", b"authorization"})  # twice, and two servers may each believe another one
 REASONS = {
@@ -92,6 +93,8 @@ class ClientConnection(asyncio.Protocol):
         self._request: Request | None = None  # the one being answered
         self._exchange: Exchange | None = None
         self._streaming = False
+        self._keeps_up = True  # what was written leaves
+        self._unsent = 0  # bytes, when last looked at
         self._refused = False  # no more is read: an error was answered
         self._reset_message()
         self.idle_since = application.now()  # since when nothing is being answered
@@ -132,6 +135,13 @@ class ClientConnection(asyncio.Protocol):
         if self._unheard == heard and heard > self._application.header_limit:
             # One header (or trailer, or chunk extension) without end: llhttp would gather it for ever.
             self._head_too_large()
+        if len(data) >= LONG_READ:
+            self._read(paused=True)
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        # Refused, what still comes is read to be thrown away.
+        self._read(paused=bool(self._waiting) or not (self._keeps_up or self._exchange is not None or self._refused))
 
     def _stay(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 where the client offers another protocol: it is free to be ignored, and llhttp stops there.
@@ -163,13 +173,20 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """asyncio: the client does not keep up."""
+        self._keeps_up = False
         if self._exchange is not None:
             self._exchange.client_reads(ready=False)
+        else:
+            self._read(paused=True)  # who does not read answers asks nothing more
 
     def resume_writing(self) -> None:
         """asyncio: the client keeps up again."""
+        self._keeps_up = True
+        self.idle_since = self._application.now()
         if self._exchange is not None:
             self._exchange.client_reads(ready=True)
+        elif self._request is None and not self._refused:
+            self._go_on()
 
     # -- what llhttp says
 
@@ -314,11 +331,13 @@ class ClientConnection(asyncio.Protocol):
         self._write(self._frame(data))
 
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
-        """Send the last bytes of a streamed answer and end it, and the connection too unless it is kept."""
+        """Send the last bytes of a streamed answer and end it, and, unless it is kept, the connection, soon."""
         assert self._request is not None
         self._request.keep_alive = self._request.keep_alive and keep
         self._write(self._frame(data) + (b"0\r\n\r\n" if self._request.chunked else b""))
         self._end()
+        if not keep:
+            asyncio.get_running_loop().call_later(LINGER_S, self.abort)  # a client that reads has it by then
 
     def _frame(self, data: bytes) -> bytes:
         assert self._request is not None
@@ -351,9 +370,17 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
         elif not keep:
             self.close()
+        elif not self._keeps_up:
+            self._read(paused=True)
         elif self._waiting:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting:
             # The next turn comes from the loop, so that a long pipeline neither recurses nor starves others.
             asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._read(paused=False)
 
     def _linger(self) -> None:
         """Close gently after an error: what the client still sends is thrown away, lest a reset overtake the answer."""
@@ -362,11 +389,16 @@ class ClientConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def _next(self) -> None:
-        if self._waiting and self._request is None and not self._refused:
+        if self._waiting and self._request is None and self._keeps_up and not self._refused:
             request = self._waiting.popleft()
             if not self._waiting:
                 self._read(paused=False)
             self._begin(request)
+
+    @property
+    def arriving(self) -> bool:
+        """Return whether part of a request has come, and the rest is waited for."""
+        return self.partial and self._keeps_up
 
     @property
     def busy(self) -> bool:
@@ -380,7 +412,14 @@ class ClientConnection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """Close an idle connection; a request that never became whole is answered 408."""
-        if self.partial and self._request is None:
+        if self._transport is None:
+            return
+        unsent, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        if self._unsent and self._unsent != unsent:
+            self.idle_since = self._application.now()  # slow, and yet it reads
+        elif self._transport.is_closing():
+            self.abort()  # what is unsent nobody takes
+        elif self.arriving and self._request is None:
             self._refuse(408, "the request did not arrive in time")
         else:
             self.close()

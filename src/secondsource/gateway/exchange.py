@@ -183,6 +183,7 @@ class Exchange:
             return
         self._attempt = self.last = attempt = Attempt(self, plan)
         self.wait_for_more(timeouts.first_token if self.ask.stream else timeouts.answer)
+        attempt.pause(paused=self._client_paused)
         attempt.start()
 
     def _reservation(self, replica: Replica, kind: Kind) -> Reserved:

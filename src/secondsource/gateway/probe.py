@@ -122,7 +122,7 @@ class Prober:
         try:
             answer = await ask_models(self._clients[replica], PROBE_TIMEOUT_S)
         except FetchError as error:
-            slow = error.outcome is Outcome.FIRST_TOKEN_TIMEOUT and replica.circuit.state is not CircuitState.OPEN
+            slow = error.outcome is Outcome.FIRST_TOKEN_TIMEOUT and replica.circuit.state is CircuitState.CLOSED
             if slow:
                 replica.circuit.failed(Outcome.RESET, time.monotonic())  # busy, perhaps: three of these open it
             else:

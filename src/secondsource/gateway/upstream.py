@@ -20,6 +20,7 @@ KEPT_IDLE = 256
 LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
 LEAVE_GRACE_S = 1.0
 MOST_HEADERS = 100
+LONG_READ = 128 * 1024  # bytes at once: there is more, and libuv would read megabytes on before anybody else's turn
 Headers = dict[bytes, bytes]
 
 
@@ -69,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a replica."""
 
     __slots__ = (
+        "_answered",
         "_body",
         "_headers",
         "_keep",
@@ -77,7 +79,6 @@ class UpstreamConnection(asyncio.Protocol):
         "call",
         "client",
         "ended",
-        "got_bytes",
         "kept_since",
         "transport",
     )
@@ -90,7 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: Headers = {}
         self._body: list[bytes] = []
-        self.got_bytes = False
+        self._answered = False  # the head has come
         self.ended = False
         self._paused = False
         self._keep = False
@@ -100,8 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self.transport is not None
         self.call = call
         self._parser = httptools.HttpResponseParser(self)
-        self._headers = {}
-        self.got_bytes = self.ended = False
+        self._answered = self.ended = False
         self.transport.write(request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -114,7 +114,6 @@ class UpstreamConnection(asyncio.Protocol):
         if call is None or self._parser is None:
             self.close()  # a replica that speaks unasked is not to be trusted with the next request
             return
-        self.got_bytes = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -124,6 +123,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._hand_on()
         if self.ended and self.call is call:
             self._finish()
+        elif len(data) >= LONG_READ and not self._paused:
+            self.pause(paused=True)
+            asyncio.get_running_loop().call_soon(self._take_turn, call)
+
+    def _take_turn(self, call: "Call") -> None:
+        if self.call is call:
+            self.pause(paused=call.paused)
 
     def _hand_on(self) -> None:
         if self._body and self.call is not None:
@@ -142,26 +148,34 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
         call.handler.on_end()
 
+    def on_message_begin(self) -> None:
+        """llhttp: an answer begins; what an interim one (1xx) said is not the answer's."""
+        self._headers = {}
+        if self.ended:
+            self._keep = False  # a second answer, which nobody asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """llhttp: one header."""
         if len(self._headers) < MOST_HEADERS:
             self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """llhttp: the head is whole; an interim answer (1xx) is not the answer."""
+        """llhttp: the head is whole; an interim answer is not the answer."""
         assert self._parser is not None
         status = self._parser.get_status_code()
-        if status >= 200 and self.call is not None:
+        if status >= 200 and self.call is not None and not self.ended:
+            self._answered = True
             self.call.handler.on_head(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
         """llhttp: bytes of the body, without their chunk framing."""
-        self._body.append(body)
+        if not self.ended:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """llhttp: the answer is whole."""
         assert self._parser is not None
-        if self._parser.get_status_code() >= 200:
+        if self._parser.get_status_code() >= 200 and not self.ended:
             self.ended = True
             self._keep = self._parser.should_keep_alive()  # llhttp forgets once this returns
 
@@ -177,12 +191,12 @@ class UpstreamConnection(asyncio.Protocol):
             call.connection = None
             call.handler.on_end()
         else:
-            self._fail(Outcome.CUT if self.got_bytes else Outcome.RESET, detail)
+            self._fail(Outcome.CUT if self._answered else Outcome.RESET, detail)
 
     def _ends_by_closing(self) -> bool:
         """Return whether the body had no length, so that its end is the connection's."""
         framed = b"content-length" in self._headers or b"transfer-encoding" in self._headers
-        return self.got_bytes and bool(self._headers) and not framed
+        return self._answered and not framed
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         call, self.call = self.call, None
@@ -209,13 +223,14 @@ class UpstreamConnection(asyncio.Protocol):
 class Call:
     """One request to one replica."""
 
-    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler")
+    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler", "paused")
 
     def __init__(self, client: "ReplicaClient", request: bytes, handler: AnswerHandler, timeout_s: float) -> None:
         self._client = client
         self._request = request
         self._timeout_s = timeout_s
         self._dialling: asyncio.Task[None] | None = None
+        self.paused = False
         self.handler = handler
         self.connection: UpstreamConnection | None = None
 
@@ -244,6 +259,7 @@ class Call:
         else:
             self.connection = connection
             connection.begin(self, self._request)
+            connection.pause(paused=self.paused)
         finally:
             self._dialling = None
 
@@ -264,7 +280,8 @@ class Call:
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
 
     def pause(self, *, paused: bool) -> None:
-        """Stop or go on reading the answer."""
+        """Stop or go on reading the answer, also one that has yet to come."""
+        self.paused = paused
         if self.connection is not None:
             self.connection.pause(paused=paused)
 

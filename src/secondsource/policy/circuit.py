@@ -2,7 +2,8 @@
 
 Failures have weights, so that a refused connection opens the circuit at once and a single slow answer does
 not. While open, the replica is probed after a back-off that doubles, with jitter; a probe that is answered
-lets one request through, and its success closes the circuit. Times are monotonic seconds given by the caller.
+lets one request through, the trial, and its success closes the circuit. What was sent before the circuit opened and
+ends afterwards decides nothing. Times are monotonic seconds given by the caller.
 """
 
 from enum import StrEnum
@@ -44,6 +45,7 @@ class Circuit:
         "_score",
         "_throttles",
         "_trial",
+        "_trials",
         "retry_at",
         "state",
         "throttled_until",
@@ -56,7 +58,8 @@ class Circuit:
         self._score = 0.0
         self._throttles = 0
         self._backoff_s = FIRST_BACKOFF_S
-        self._trial = False
+        self._trial = 0  # the number of the trial that is under way, or 0
+        self._trials = 0
         self._random = random
 
     def allows(self, now: float) -> bool:
@@ -73,29 +76,30 @@ class Circuit:
             return max(self.retry_at, self.throttled_until, now)
         return max(self.throttled_until, now)
 
-    def sent(self) -> None:
-        """Note that a request was sent; in a half-open circuit it is the one trial."""
-        if self.state is CircuitState.HALF_OPEN:
-            self._trial = True
+    def sent(self) -> int:
+        """Note that a request was sent; returns what to tell of its end: in a half-open circuit it is the one trial."""
+        if self.state is not CircuitState.HALF_OPEN:
+            return 0
+        self._trials += 1
+        self._trial = self._trials
+        return self._trial
 
-    def succeeded(self) -> None:
+    def succeeded(self, trial: int = 0) -> None:
         """Note an answer that ended well, or an error that was the caller's own."""
         self._score *= 0.5
         self._throttles = 0
-        if self.state is not CircuitState.CLOSED:
+        if self._ends_trial(trial):
             self._close()
 
-    def failed(self, outcome: Outcome, now: float) -> None:
+    def failed(self, outcome: Outcome, now: float, trial: int = 0) -> None:
         """Note a failed attempt; enough of them, or one failed trial, open the circuit."""
-        weight = FAILURE_WEIGHT.get(outcome, 0.0)
-        self._score += weight
-        trial_failed = self.state is CircuitState.HALF_OPEN and weight > 0
-        if trial_failed or (self.state is CircuitState.CLOSED and self._score >= OPEN_AT):
+        self._score += FAILURE_WEIGHT.get(outcome, 0.0)
+        if self._ends_trial(trial) or (self.state is CircuitState.CLOSED and self._score >= OPEN_AT):
             self._open(now)
 
-    def throttled(self, retry_after: float | None, now: float) -> None:
+    def throttled(self, retry_after: float | None, now: float, trial: int = 0) -> None:
         """Note a 429: keep away for as long as the replica asked, or for a growing while if it did not say."""
-        self._trial = False
+        self._ends_trial(trial)
         if retry_after is not None:
             wait = min(max(retry_after, 0.0), LONGEST_THROTTLE_S)
         elif now < self.throttled_until:
@@ -105,16 +109,21 @@ class Circuit:
             self._throttles = min(self._throttles + 1, 10)
         self.throttled_until = max(self.throttled_until, now + wait)
 
-    def abandoned(self) -> None:
+    def abandoned(self, trial: int = 0) -> None:
         """Note an attempt that says nothing about the replica, such as one whose client left."""
-        self._trial = False
+        self._ends_trial(trial)
+
+    def _ends_trial(self, trial: int) -> bool:
+        if trial == 0 or trial != self._trial:
+            return False
+        self._trial = 0
+        return True
 
     def probed(self, *, alive: bool, now: float) -> None:
         """Note a probe's answer: an open circuit that is answered lets one request through."""
         if alive:
             if self.state is CircuitState.OPEN and now >= self.retry_at:
                 self.state = CircuitState.HALF_OPEN
-                self._trial = False
         else:
             self._open(now)
 
@@ -122,13 +131,12 @@ class Circuit:
         self.state = CircuitState.OPEN
         self.retry_at = now + self._backoff_s * self._jitter()
         self._backoff_s = min(self._backoff_s * 2, LONGEST_BACKOFF_S)
-        self._trial = False
+        self._trial = 0
 
     def _close(self) -> None:
         self.state = CircuitState.CLOSED
         self._score = 0.0
         self._backoff_s = FIRST_BACKOFF_S
-        self._trial = False
 
     def _jitter(self) -> float:
         return 0.5 + self._random.random() / 2

@@ -28,6 +28,7 @@ print('{"url": "http://127.0.0.1:1"}', flush=True)
 time.sleep(600)
 """
 SILENT = "import sys; sys.stdin.read()"
+SILENT_AND_STUBBORN = "import time; time.sleep(600)"
 CANNOT = """
 import sys
 print('no such tensor', file=sys.stderr)
@@ -180,6 +181,21 @@ async def test_a_silent_source_is_given_up_at_the_deadline(start: Start, watched
     with pytest.raises(SecondsourceError, match="not ready within"):
         await start(SILENT, ready_within_s=0.5)
     assert not is_alive(watched.of("a", SourceState.STARTING)[0].pid)
+
+
+async def test_a_stop_while_a_source_is_being_ended_waits_for_its_end(tmp_path: Path, watched: Watched) -> None:
+    command = (sys.executable, "-c", SILENT_AND_STUBBORN)
+    source = SourceSpec(name="a", port=1, command=command, log=tmp_path / "a.log")
+    supervisor = Supervisor([source], watched.on_change, ready_within_s=1.0, stop_within_s=1.0)
+    starting = asyncio.create_task(supervisor.start())
+    pid = (await watched.until("a", SourceState.STARTING, 1)).pid
+    # Its own deadline and the whole start's come together; this cancels a third time, in the middle of it.
+    await asyncio.sleep(1.3)
+    starting.cancel()
+    with pytest.raises((asyncio.CancelledError, SecondsourceError)):
+        await starting
+    await supervisor.stop()
+    assert not is_alive(pid)
 
 
 async def test_a_stolen_port_is_told_and_tried_again(start: Start, watched: Watched) -> None:

@@ -74,9 +74,9 @@ def test_a_probe_opens_half_only_after_the_back_off() -> None:
 def test_half_open_lets_one_trial_through_and_its_success_closes() -> None:
     circuit = half_opened()
     assert circuit.allows(1.0)
-    circuit.sent()
+    trial = circuit.sent()
     assert not circuit.allows(1.0)
-    circuit.succeeded()
+    circuit.succeeded(trial)
     assert circuit.state is CircuitState.CLOSED
     assert circuit.allows(1.0)
 
@@ -84,8 +84,7 @@ def test_half_open_lets_one_trial_through_and_its_success_closes() -> None:
 @pytest.mark.parametrize("outcome", sorted(FAILURE_WEIGHT))
 def test_a_failed_trial_backs_off_twice_as_long(outcome: Outcome) -> None:
     circuit = half_opened()
-    circuit.sent()
-    circuit.failed(outcome, 10.0)
+    circuit.failed(outcome, 10.0, circuit.sent())
     assert circuit.state is CircuitState.OPEN
     assert FIRST_BACKOFF_S <= circuit.retry_at - 10.0 <= 2 * FIRST_BACKOFF_S
 
@@ -102,16 +101,14 @@ def test_the_back_off_doubles_to_a_bound_and_starts_again_after_a_success() -> N
         longest = max(longest, waits)
     assert longest > LONGEST_BACKOFF_S / 2
     circuit.probed(alive=True, now=circuit.retry_at)
-    circuit.sent()
-    circuit.succeeded()
+    circuit.succeeded(circuit.sent())
     circuit.failed(Outcome.CONNECT_FAILED, 1000.0)
     assert circuit.retry_at <= 1000.0 + FIRST_BACKOFF_S
 
 
 def test_an_abandoned_trial_leaves_room_for_another() -> None:
     circuit = half_opened()
-    circuit.sent()
-    circuit.abandoned()
+    circuit.abandoned(circuit.sent())
     assert circuit.state is CircuitState.HALF_OPEN
     assert circuit.allows(1.0)
 
@@ -169,8 +166,7 @@ def test_many_requests_throttled_at_once_are_one_sign_and_not_many() -> None:
 
 def test_a_throttled_trial_may_be_tried_again_afterwards() -> None:
     circuit = half_opened()
-    circuit.sent()
-    circuit.throttled(1.0, 10.0)
+    circuit.throttled(1.0, 10.0, circuit.sent())
     assert not circuit.allows(10.5)
     assert circuit.allows(11.0)
     assert circuit.state is CircuitState.HALF_OPEN
@@ -180,3 +176,34 @@ def test_throttling_outlasts_the_back_off() -> None:
     circuit = opened()
     circuit.throttled(60.0, 0.0)
     assert circuit.ready_at(0.0) == 60.0
+
+
+@pytest.mark.parametrize("state", ["open", "half open", "on trial"])
+def test_what_was_sent_before_it_opened_decides_nothing(state: str) -> None:
+    circuit = make_circuit()
+    before = circuit.sent()
+    circuit.failed(Outcome.CONNECT_FAILED, 0.0)
+    if state != "open":
+        circuit.probed(alive=True, now=circuit.retry_at)
+    if state == "on trial":
+        circuit.sent()
+    was, allowed = circuit.state, circuit.allows(50.0)
+    circuit.succeeded(before)
+    circuit.failed(Outcome.CUT, 1.0, before)
+    circuit.throttled(1.0, 1.0, before)
+    circuit.abandoned(before)
+    assert (circuit.state, circuit.allows(50.0)) == (was, allowed)
+
+
+def test_a_trial_that_a_probe_overtook_decides_nothing_of_the_next() -> None:
+    circuit = half_opened()
+    first = circuit.sent()
+    circuit.probed(alive=False, now=10.0)
+    circuit.probed(alive=True, now=circuit.retry_at)
+    second = circuit.sent()
+    circuit.abandoned(first)
+    circuit.succeeded(first)
+    assert circuit.state is CircuitState.HALF_OPEN
+    assert not circuit.allows(100.0)
+    circuit.succeeded(second)
+    assert circuit.allows(100.0)

@@ -18,6 +18,7 @@ from secondsource.gateway.wire.request import Ask, Endpoint, Fields, encode, wit
 Prompt = list[int | str]
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default for a text completion
+LIMITS = ("max_completion_tokens", "max_tokens")
 
 # A grammar holds from the answer's first character: an engine that is given half the answer starts it anew.
 GRAMMARS = (
@@ -74,7 +75,7 @@ class Method(Enum):
 
 def continuable(ask: Ask, delivered: Delivered) -> bool:
     """Return whether the request allows its answer to be continued from where it was cut."""
-    if ask.choices != 1 or delivered.untold or any(ask.raw(name) for name in NOT_CONTINUED):
+    if ask.choices != 1 or delivered.untold or any(ask.says(name) for name in NOT_CONTINUED):
         return False
     if ask.raw("response_format") and not _is_plain_text(ask.raw("response_format")):
         return False
@@ -97,15 +98,21 @@ def method_at(
     """
     if continuation is Continuation.NONE or _client_began(ask):
         return Method.REMAKE
-    if continuation is Continuation.PREFILL or ask.raw("tools") or ask.raw("logprobs"):
-        return Method.PREFILL
+    if continuation is Continuation.PREFILL or ask.says("tools") or ask.says("logprobs"):
+        return _prefill(ask, delivered)
     if engine == "llamacpp":
         return Method.TOKENS
     bounded = context_tokens is not None or tokens_left(ask, 0, engine) is not None
     exact = all(token_ids(piece) is not None for piece in delivered.choices[0].pieces)
     if engine == "vllm" and bounded and exact and not ask.raw("stop"):
         return Method.TOKENS
-    return Method.PREFILL
+    return _prefill(ask, delivered)
+
+
+def _prefill(ask: Ask, delivered: Delivered) -> Method:
+    # Templates strip white space, and an empty turn is refused: that little is sooner made afresh.
+    blank = ask.endpoint is Endpoint.CHAT and not delivered.choices[0].text.strip()
+    return Method.REMAKE if blank else Method.PREFILL
 
 
 class _Message(msgspec.Struct):
@@ -133,8 +140,8 @@ def prefill_fields(ask: Ask, delivered: Delivered, upstream_model: str, engine: 
     fields["stream_options"] = with_usage(ask.raw("stream_options"))
     left = tokens_left(ask, tokens_made(delivered), engine)
     if left is not None:
-        name = "max_completion_tokens" if ask.raw("max_completion_tokens") else "max_tokens"
-        fields[name] = _json(max(left, 1))
+        for name in [name for name in LIMITS if _whole_number(ask.raw(name)) is not None] or ["max_tokens"]:
+            fields[name] = _json(max(left, 1))
     _lower_minimum(fields, ask, tokens_made(delivered))
     if ask.endpoint is Endpoint.COMPLETIONS:
         fields["prompt"] = _json(msgspec.json.decode(ask.raw("prompt"), type=str) + delivered.choices[0].text)
@@ -210,17 +217,21 @@ def tokens_left(ask: Ask, made: int, engine: str) -> int | None:
 
     A text completion without one ends after OpenAI's 16 tokens, save at llama.cpp's server, which knows no default.
     """
-    limits = [ask.raw(name) for name in ("max_completion_tokens", "max_tokens")]
-    for raw in limits:
-        if raw.isdigit():
-            return int(raw) - made
-    has_default = ask.endpoint is Endpoint.COMPLETIONS and not any(limits) and engine != "llamacpp"
+    limits = [limit for name in LIMITS if (limit := _whole_number(ask.raw(name))) is not None]
+    if limits:
+        return min(limits) - made
+    has_default = ask.endpoint is Endpoint.COMPLETIONS and not any(map(ask.raw, LIMITS)) and engine != "llamacpp"
     return DEFAULT_COMPLETION_TOKENS - made if has_default else None
 
 
 def _lower_minimum(fields: Fields, ask: Ask, made: int) -> None:
-    if ask.raw("min_tokens").isdigit():
-        fields["min_tokens"] = _json(max(int(ask.raw("min_tokens")) - made, 0))
+    minimum = _whole_number(ask.raw("min_tokens"))
+    if minimum is not None:
+        fields["min_tokens"] = _json(max(minimum - made, 0))
+
+
+def _whole_number(raw: bytes) -> int | None:
+    return int(raw) if raw.isdigit() and len(raw) < 20 else None  # what is longer no engine takes either
 
 
 def _is_plain_text(raw: bytes) -> bool:

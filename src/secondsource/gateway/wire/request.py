@@ -18,6 +18,7 @@ class Endpoint(StrEnum):
     IMAGES = "/v1/images/generations"
 
 
+ASKS_NOTHING = frozenset({b"", b"false", b'""', b"[]", b"{}"})
 GENERATES_TEXT = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
@@ -47,6 +48,10 @@ class Ask(msgspec.Struct, frozen=True):
         """Return a parameter's JSON text, or b"" when it is absent or null."""
         value = bytes(self.fields.get(name, b""))
         return b"" if value == b"null" else value
+
+    def says(self, name: str) -> bool:
+        """Return whether a parameter asks for anything: clients like to send what is the default anyway."""
+        return self.raw(name) not in ASKS_NOTHING and not (name == "best_of" and self.raw(name) == b"1")
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -88,6 +93,8 @@ def parse_request(endpoint: Endpoint, body: bytes, image_model: str | None = Non
 
 def _parse_fields(body: bytes) -> Fields:
     try:
+        if not body.isascii():
+            body.decode()  # msgspec looks into no value that nobody asks for; a replica would
         return _fields.decode(body)
     except msgspec.ValidationError:
         raise RequestError("the request body must be a JSON object") from None

@@ -1,5 +1,6 @@
 """What a replica's answer means: whose fault an error is, and when to come back."""
 
+import math
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -95,9 +96,11 @@ def retry_after_s(headers: dict[bytes, bytes], wall_s: float) -> float | None:
         if not value:
             continue
         try:
-            return max(float(value) / unit, 0.0)
+            seconds = float(value) / unit
         except ValueError:
             pass
+        else:
+            return None if math.isnan(seconds) else max(seconds, 0.0)
         try:
             at = parsedate_to_datetime(value)
         except ValueError:
