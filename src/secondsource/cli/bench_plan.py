@@ -50,15 +50,6 @@ class Scale(Record, frozen=True, kw_only=True):
     sound: bool
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the benchmark's own arguments."""
-    parser.add_argument("--cases", type=int, default=40, help="how many cases of Mélange's kind")
-    parser.add_argument("--seconds", type=float, default=30.0, help="the most seconds for one plan")
-    parser.add_argument("--skip-futures", action="store_true", help="leave out the plans over futures")
-    parser.add_argument("--json", action="store_true", help="the table as JSON on standard output")
-    parser.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the benchmark and print its table."""
     with Progress() as progress:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import bill, catalog, key, plan, up
+from secondsource.cli import bench, bill, catalog, key, plan, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     key.add(verbs)
     up.add(verbs)
     bill.add(verbs)
+    bench.add(verbs)
     plan.add(verbs)
     return parser
 
