@@ -2,6 +2,8 @@
 
 import argparse
 
+from secondsource.cli.plan import require_solver
+
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb and its benches to the command line."""
@@ -17,6 +19,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def _run_plan(arguments: argparse.Namespace) -> int:
     # The solver is heavy, and an extra: the other verbs start without it.
+    require_solver()
     from secondsource.cli.bench_plan import run  # noqa: PLC0415
 
     return run(arguments)

@@ -39,15 +39,15 @@ class Beside(Record, frozen=True, kw_only=True):
 
 
 class Scale(Record, frozen=True, kw_only=True):
-    """One plan of a stated scale. `sound` says that the checker found nothing."""
+    """One plan of a stated scale. `sound` says that the checker found nothing; no cost, that time ran out first."""
 
     offers: int
     months: int
     futures: int
-    usd: float
-    gap: float
+    usd: float | None
+    gap: float | None
     seconds: float
-    sound: bool
+    sound: bool | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,7 +100,8 @@ def _scale(offers: int, months: int, size: float, futures: int, seconds: float) 
         model = build_model(problem)
     found = search(model, Target(seconds=seconds))
     if found is None or not found.point:
-        raise AssertionError(f"no plan for {offers} offers x {months} months: the benchmark's own cases have plans")
+        took = round(time.monotonic() - began, 2)
+        return Scale(offers=offers, months=months, futures=futures, usd=None, gap=None, seconds=took, sound=None)
     plan = read_plan(problem, model, found, over_futures=futures > 0)
     return Scale(
         offers=offers,
@@ -131,9 +132,9 @@ def _show(console: Console, cases: list[Beside], scales: list[Scale]) -> None:
             f"{row.offers}",
             f"{row.months}",
             f"{row.futures}",
-            f"${row.usd / 1e6:,.1f}M",
-            f"{row.gap:.2%}",
+            "none in time" if row.usd is None else f"${row.usd / 1e6:,.1f}M",
+            "" if row.gap is None else f"{row.gap:.2%}",
             f"{row.seconds:.1f}",
-            "sound" if row.sound else "FAILS",
+            {True: "sound", False: "FAILS", None: ""}[row.sound],
         )
     console.print(table)

@@ -1,7 +1,10 @@
 """`secondsource plan SPEC.toml`: what to rent, why, and what it would cost to be wrong."""
 
 import argparse
+import importlib.util
 from pathlib import Path
+
+from secondsource.core.errors import InputError
 
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,8 +24,15 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.set_defaults(run=run)
 
 
+def require_solver() -> None:
+    """Raise InputError where the extra that plans is not installed."""
+    if importlib.util.find_spec("highspy") is None:
+        raise InputError("planning needs the solver: pip install 'secondsource[plan]', or use requirements/serve.lock")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb; the solver is loaded only now, so that other verbs start without it."""
+    require_solver()
     from secondsource.cli import plan_run  # noqa: PLC0415 -- see above
 
     return plan_run.run(arguments)
