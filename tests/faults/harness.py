@@ -46,6 +46,7 @@ class Pool:
     upstream_model: str = ""  # default: what the first wall calls it
     context_tokens: int = 32768
     max_concurrency: int = 64
+    api_key_env: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def fleet_toml(
             f"context_tokens = {pool.context_tokens}",
             f"max_concurrency = {pool.max_concurrency}",
         ]
+        lines += [f"api_key_env = {quoted(pool.api_key_env)}"] if pool.api_key_env else []
     for lane in dict.fromkeys(key.lane for key in keys):
         lines += ["[[lanes]]", f"name = {quoted(lane)}"]
     for key in keys:

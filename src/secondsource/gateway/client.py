@@ -231,8 +231,12 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(501, "the only transfer encoding is chunked")
         elif version == "1.1" and b"host" not in headers:
             self._refuse(400, "the request has no host header")
-        elif headers.get(b"expect", b"").lower() == b"100-continue" and not self._upgrade:
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and version == "1.1" and self._may_go_on():
             self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _may_go_on(self) -> bool:
+        # In the middle of the answer before, an interim one would be read as part of it.
+        return self._request is None and not self._refused and not self._upgrade
 
     def on_chunk_header(self) -> None:
         """llhttp: a chunk's length, extensions included."""

@@ -162,6 +162,7 @@ class Exchange:
             method = continuation.method_at(
                 self.ask, self.delivered, state.continuation, replica.engine, replica.context_tokens
             )
+            kind = Kind.REMAKE if method is Method.REMAKE else kind
         limits, timeouts = self._surroundings.limits, self._surroundings.timeouts
         reserved = self._reservation(replica, kind)
         plan = Plan(

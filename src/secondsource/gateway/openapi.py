@@ -178,7 +178,7 @@ def _public_schemas(fleet: Fleet) -> Schema:
         "stream_options": {
             "type": ["object", "null"],
             "properties": {"include_usage": {"type": ["boolean", "null"]}},
-            "description": "only with `stream: true`",
+            "description": "of use with `stream: true` only",
         },
     }
     choices = {"n": {"type": ["integer", "null"], "minimum": 1, "maximum": 1024}}
@@ -193,6 +193,11 @@ def _public_schemas(fleet: Fleet) -> Schema:
     )
     choice, answer_text = _object({"message": {"type": "object"}}), _object({"text": text})
     data = _object({"data": {"type": "array", "items": {"type": "object"}}})
+    image = _request({"model": model, "prompt": text}, choices)
+    if fleet.image_model is not None or len(fleet.models) == 1:
+        image = _request(
+            {"prompt": text}, {"model": {"type": ["string", "null"], "enum": [*fleet.models, None]}, **choices}
+        )
     text_or_array = {"anyOf": [text, {"type": "array"}]}
     return {
         "Error": _object({"error": error}),
@@ -201,7 +206,7 @@ def _public_schemas(fleet: Fleet) -> Schema:
         ),
         "CompletionRequest": _request({"model": model, "prompt": text_or_array}, {**stream, **choices}),
         "EmbeddingRequest": _request({"model": model, "input": text_or_array}, {}),
-        "ImageRequest": _request({"model": model, "prompt": text}, choices),
+        "ImageRequest": image,
         "ChatCompletion": _object({"id": text, "choices": {"type": "array", "items": choice}}),
         "Completion": _object({"id": text, "choices": {"type": "array", "items": answer_text}}),
         "Embeddings": data,
@@ -212,16 +217,12 @@ def _public_schemas(fleet: Fleet) -> Schema:
 
 
 def _request(required: Schema, optional: Schema) -> Schema:
-    schema: Schema = {
+    return {
         "type": "object",
         "required": list(required),
         "properties": {**required, **optional},
         "additionalProperties": True,
     }
-    if "stream_options" in optional:
-        schema["if"] = {"required": ["stream_options"], "properties": {"stream_options": {"type": "object"}}}
-        schema["then"] = {"required": ["stream"], "properties": {"stream": {"const": True}}}
-    return schema
 
 
 def _object(properties: Schema) -> Schema:

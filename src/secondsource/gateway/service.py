@@ -88,7 +88,6 @@ class Service(Observer):
         self._open = Principal(tenant="", lane=fleet.lanes[0].name, key_id="")
         self._id_prefix = f"req_{os.urandom(8).hex()}"
         self._ids = 0
-        self._waiting = 0
         self._stopping = False
         self._server: asyncio.Server | None = None
         self._admin: AdminServer | None = None
