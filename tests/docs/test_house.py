@@ -52,7 +52,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 @pytest.mark.parametrize("lock", ["serve", "test"])
 def test_lock_holds_every_dependency_by_hash(lock: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = ["embedded"] if lock == "serve" else ["embedded", "test"]
+    extras = ["embedded", "plan"] if lock == "serve" else ["embedded", "plan", "test"]
     wanted = [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
     text = (ROOT / "requirements" / f"{lock}.lock").read_text()
     pinned = set(re.findall(r"^([a-z0-9][a-z0-9_.-]*)==", text, re.MULTILINE))
