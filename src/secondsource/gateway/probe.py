@@ -18,6 +18,8 @@ PROBE_TIMEOUT_S = 5.0
 TICK_S = 0.1
 ANSWER_LIMIT = 1024 * 1024
 ENGINES = ("llamacpp", "vllm", "sglang")
+# Busy, perhaps; or the kept connection was closed as the probe was sent.
+MAY_BE_WELL = frozenset({Outcome.FIRST_TOKEN_TIMEOUT, Outcome.RESET})
 SAMPLE_PREFIX = "The answer to your question is"
 
 
@@ -122,9 +124,8 @@ class Prober:
         try:
             answer = await ask_models(self._clients[replica], PROBE_TIMEOUT_S)
         except FetchError as error:
-            slow = error.outcome is Outcome.FIRST_TOKEN_TIMEOUT and replica.circuit.state is CircuitState.CLOSED
-            if slow:
-                replica.circuit.failed(Outcome.RESET, time.monotonic())  # busy, perhaps: three of these open it
+            if error.outcome in MAY_BE_WELL and replica.circuit.state is CircuitState.CLOSED:
+                replica.circuit.failed(Outcome.RESET, time.monotonic())  # three of these open it
             else:
                 replica.circuit.probed(alive=False, now=time.monotonic())
             return
