@@ -13,6 +13,7 @@ import msgspec
 from secondsource.core.fleet import Limits, Timeouts
 from secondsource.core.records import Kind, LedgerRecord, Noted, Outcome, Reserved, Settled
 from secondsource.gateway.attempt import Attempt, Plan
+from secondsource.gateway.authentication import Principal
 from secondsource.gateway.client import ClientConnection, Lines
 from secondsource.gateway.journal import JournalError
 from secondsource.gateway.upstream import ReplicaClient
@@ -35,14 +36,6 @@ STATUS = {
     Outcome.CONNECT_FAILED: 503,
 }
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who asks."""
-
-    tenant: str
-    lane: str
-    key_id: str
 
 
 class Surroundings(msgspec.Struct, frozen=True):

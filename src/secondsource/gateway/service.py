@@ -2,12 +2,9 @@
 
 import asyncio
 import errno
-import hashlib
-import json
 import logging
 import os
 import re
-import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -18,14 +15,17 @@ from random import Random
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.core.fleet import Fleet, Key
+from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway.admin import Shown, build_admin
 from secondsource.gateway.admin_server import AdminServer
+from secondsource.gateway.authentication import NOBODY, Authentication
 from secondsource.gateway.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
-from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
+from secondsource.gateway.connections import Connections
+from secondsource.gateway.exchange import Exchange, Observer, Surroundings
 from secondsource.gateway.meter import Meter
+from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.probe import Prober, make_clients
 from secondsource.gateway.request_log import RequestLine, RequestLog, TriedLine, short_line, tried
 from secondsource.gateway.wire.errors import error_body
@@ -38,17 +38,12 @@ from secondsource.policy.views import ReplicaView, RequestView, view_of
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
 MOST_WAITING = 1000
-MOST_CONNECTIONS = 50_000
 # The kernel would take megabytes for a client that does not read, all made, paid for and kept in case of a cut.
 CLIENT_SEND_BUFFER = 128 * 1024
-FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-HEALTH_PATHS = ("/health", "/ready")
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
-ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
-NOBODY = Principal(tenant="", lane="", key_id="")
 
 
 class Trail(msgspec.Struct):
@@ -73,8 +68,7 @@ class Service(Observer):
         self.log = RequestLog(Path(fleet.state_dir))
         self.exchanges: dict[str, Exchange] = {}
         self._trails: dict[str, Trail] = {}
-        self._connections: set[ClientConnection] = set()
-        self._most_connections = _most_connections()
+        self._connections = Connections(fleet.timeouts)
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
             clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
@@ -84,11 +78,10 @@ class Service(Observer):
         self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
         self._budget = RetryBudget(time.monotonic())
         self._prober = Prober(self._surroundings.clients)
-        self._principals = {key.sha256: _principal(key) for key in fleet.keys}
-        self._open = Principal(tenant="", lane=fleet.lanes[0].name, key_id="")
+        self._authentication = Authentication(fleet)
+        self._plain = PlainAnswers(fleet, self.router, self.books, self._authentication)
         self._id_prefix = f"req_{os.urandom(8).hex()}"
         self._ids = 0
-        self._stopping = False
         self._server: asyncio.Server | None = None
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,17 +123,14 @@ class Service(Observer):
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, let the running ones end within `grace` seconds, and settle the books."""
-        self._stopping = True
+        self._plain.stopping = True
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
-            if not connection.busy:
-                connection.close()
+        self._connections.close_idle()
         ends = time.monotonic() + grace
         while self.exchanges and time.monotonic() < ends:  # noqa: ASYNC110 -- bounded, and only at the very end
             await asyncio.sleep(SWEEP_S)
-        for connection in list(self._connections):
-            connection.abort()
+        self._connections.abort_all()
         await asyncio.sleep(0)
         for exchange in list(self.exchanges.values()):
             exchange.client_gone()
@@ -176,15 +166,8 @@ class Service(Observer):
             await asyncio.sleep(SWEEP_S)
 
     async def _keep_house(self) -> None:
-        """Close connections that are idle, or whose request does not arrive."""
-        timeouts = self.fleet.timeouts
         while True:
-            now = time.monotonic()
-            for connection in list(self._connections):
-                if not connection.busy:
-                    patience = timeouts.request if connection.arriving else timeouts.idle
-                    if now - connection.idle_since > patience:
-                        connection.time_out()
+            self._connections.close_overdue()
             await asyncio.sleep(HOUSEKEEPING_S)
 
     # -- what the admin listener shows
@@ -226,23 +209,12 @@ class Service(Observer):
         return time.monotonic()
 
     def opened(self, connection: ClientConnection) -> None:
-        """Note a new connection; where there are too many, those go that have been idle for longest."""
-        if len(self._connections) >= self._most_connections and not self._make_room():
-            connection.abort()
-        else:
-            self._connections.add(connection)
-
-    def _make_room(self) -> bool:
-        """Close a tenth of the connections, so that this is seldom done; returns False if all are being answered."""
-        idle = sorted((one for one in self._connections if not one.busy), key=lambda one: one.idle_since)
-        for connection in idle[: self._most_connections // 10 + 1]:
-            self._connections.discard(connection)
-            connection.abort()
-        return bool(idle)
+        """Note a new connection."""
+        self._connections.opened(connection)
 
     def closed(self, connection: ClientConnection) -> None:
         """Note that a connection is gone."""
-        self._connections.discard(connection)
+        self._connections.closed(connection)
 
     def refused(self, status: int, message: str) -> bytes:
         """Count and log a request that never was whole, and return an id for it."""
@@ -259,13 +231,13 @@ class Service(Observer):
         """Answer a request, or start the exchange that will."""
         request_id = self._new_request_id()
         lines: Lines = [(b"x-request-id", request_id)]
-        if self._stopping:
+        if self._plain.stopping:
             request.keep_alive = False
         try:
             endpoint = ENDPOINTS.get(request.path)
             if endpoint is not None and request.method == b"POST":
                 return self._exchange(endpoint, request, connection, request_id.decode())
-            status, answer = self._simple(request)
+            status, answer = self._plain.answer(request)
             self._log_simple(request, request_id.decode(), status, None)
             connection.respond(status, answer, lines)
         except RequestError as error:
@@ -282,10 +254,10 @@ class Service(Observer):
     def _exchange(
         self, endpoint: Endpoint, request: Request, connection: ClientConnection, request_id: str
     ) -> Exchange | None:
-        principal = self._authenticate(request)
+        principal = self._authentication.require(request)
         ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
-            raise _unknown_model(ask.model, self.fleet.models)
+            raise unknown_model(ask.model, self.fleet.models)
         self._budget.request_started()
         self.meter.request_started(endpoint.value, ask.model, principal.lane)
         exchange = Exchange(
@@ -303,55 +275,6 @@ class Service(Observer):
         self._trails[request_id] = Trail(trace.decode() if TRACEPARENT.fullmatch(trace) else None, [])
         exchange.start()
         return exchange
-
-    def _authenticate(self, request: Request) -> Principal:
-        principal = self._principal_of(request)
-        if principal is not None:
-            return principal
-        if not _token(request):
-            message = "you did not provide an API key: send it as 'Authorization: Bearer KEY'"
-            raise RequestError(message, status=401, code="missing_api_key")
-        raise RequestError("incorrect API key provided", status=401, code="invalid_api_key")
-
-    def _principal_of(self, request: Request) -> Principal | None:
-        if not self._principals:
-            return self._open
-        return self._principals.get(hashlib.sha256(_token(request)).hexdigest())
-
-    def _simple(self, request: Request) -> tuple[int, bytes]:
-        """Return the answer to whatever does not go to a replica."""
-        path, known = request.path, request.path in ENDPOINTS
-        reads = request.method in (b"GET", b"HEAD")
-        if path in HEALTH_PATHS and reads:
-            return self._health() if path == "/health" else self._ready()
-        models = path == "/v1/models" or path.startswith("/v1/models/")
-        if models and reads:
-            self._authenticate(request)
-            return 200, self._models(path.removeprefix("/v1/models").lstrip("/"))
-        if known or models or path in HEALTH_PATHS:
-            raise RequestError(f"{path} does not take {request.method.decode('latin-1')}", status=405)
-        raise RequestError(f"unknown path {path[:200]}", status=404, code="unknown_url")
-
-    def _health(self) -> tuple[int, bytes]:
-        return 200, b'{"status":"ok"}'
-
-    def _ready(self) -> tuple[int, bytes]:
-        missing = [model for model in self.fleet.models if not self.router.ready(model)]
-        if self.books.status.refusing:
-            return 503, error_body(503, "not ready: the ledger cannot be written", code="not_ready")
-        if missing or self._stopping:
-            why = f"no replica is well for: {', '.join(missing)}" if missing else "stopping"
-            return 503, error_body(503, f"not ready: {why}", code="not_ready")
-        return 200, b'{"status":"ready"}'
-
-    def _models(self, wanted: str) -> bytes:
-        listed = [{"id": m, "object": "model", "created": 0, "owned_by": "secondsource"} for m in self.fleet.models]
-        if not wanted:
-            return json.dumps({"object": "list", "data": listed}).encode()
-        for model in listed:
-            if model["id"] == wanted:
-                return json.dumps(model).encode()
-        raise _unknown_model(wanted, self.fleet.models)
 
     # -- what exchanges say
 
@@ -417,7 +340,7 @@ class Service(Observer):
     def _log_simple(self, request: Request, request_id: str, status: int, refusal: str | None) -> None:
         if refusal is None and request.path in HEALTH_PATHS:
             return  # a load balancer asks every second: nobody would find anything else
-        principal = self._principal_of(request) or NOBODY
+        principal = self._authentication.principal_of(request) or NOBODY
         line = short_line(request_id, status, refusal, request.method.decode("latin-1"), request.path)
         told = {"tenant": principal.tenant, "lane": principal.lane, "key_id": principal.key_id}
         self._write_log(msgspec.structs.replace(line, **told))
@@ -425,29 +348,6 @@ class Service(Observer):
     def _write_log(self, line: RequestLine) -> None:
         self.log.write(line)
         self.meter.log_lines_dropped = self.log.dropped
-
-
-def _most_connections() -> int:
-    """Return how many clients may be connected before files run out: each that is answered needs a replica's too."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min((files - FILES_KEPT_FREE) // 2, MOST_CONNECTIONS)
-    )
-
-
-def _token(request: Request) -> bytes:
-    """Return the bearer token, or b""."""
-    scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-    return token.strip() if scheme.lower() == b"bearer" else b""
-
-
-def _principal(key: Key) -> Principal:
-    return Principal(tenant=key.tenant, lane=key.lane, key_id=key.sha256[:12])
-
-
-def _unknown_model(model: str, known: tuple[str, ...]) -> RequestError:
-    message = f"the model '{model[:200]}' does not exist here; there is: {', '.join(known)}"
-    return RequestError(message, status=404, param="model", code="model_not_found")
 
 
 def _forwarded(headers: dict[bytes, bytes]) -> bytes:

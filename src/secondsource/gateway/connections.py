@@ -1,0 +1,66 @@
+"""The clients that are connected: how many may be, and how long one may idle or take to ask."""
+
+import resource
+import time
+
+from secondsource.core.fleet import Timeouts
+from secondsource.gateway.client import ClientConnection
+
+MOST_CONNECTIONS = 50_000
+FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
+
+
+class Connections:
+    """Every client connection of a service."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._open: set[ClientConnection] = set()
+        self._most = _most_connections()
+
+    def opened(self, connection: ClientConnection) -> None:
+        """Note a new connection; where there are too many, those go that have been idle for longest."""
+        if len(self._open) >= self._most and not self._make_room():
+            connection.abort()
+        else:
+            self._open.add(connection)
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Note that a connection is gone."""
+        self._open.discard(connection)
+
+    def close_overdue(self) -> None:
+        """Close connections that are idle for too long, or whose request does not arrive."""
+        now = time.monotonic()
+        for connection in list(self._open):
+            if not connection.busy:
+                patience = self._timeouts.request if connection.arriving else self._timeouts.idle
+                if now - connection.idle_since > patience:
+                    connection.time_out()
+
+    def close_idle(self) -> None:
+        """Close every connection on which nothing is being answered."""
+        for connection in list(self._open):
+            if not connection.busy:
+                connection.close()
+
+    def abort_all(self) -> None:
+        """Close every connection at once."""
+        for connection in list(self._open):
+            connection.abort()
+
+    def _make_room(self) -> bool:
+        """Close a tenth of the connections, so that this is seldom done; returns False if all are being answered."""
+        idle = sorted((one for one in self._open if not one.busy), key=lambda one: one.idle_since)
+        for connection in idle[: self._most // 10 + 1]:
+            self._open.discard(connection)
+            connection.abort()
+        return bool(idle)
+
+
+def _most_connections() -> int:
+    """Return how many clients may be connected before files run out: each that is answered needs a replica's too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min((files - FILES_KEPT_FREE) // 2, MOST_CONNECTIONS)
