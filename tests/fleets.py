@@ -9,7 +9,7 @@ from secondsource.policy.routing import Replica, Router
 MODEL = "chat"
 
 
-def pool(name: str, replicas: int = 1, **changes: Any) -> Pool:
+def pool(name: str, count: int = 1, **changes: Any) -> Pool:
     """Return a pool whose supplier has its name, of replicas that nobody listens for."""
     fields: dict[str, Any] = {
         "name": name,
@@ -17,7 +17,7 @@ def pool(name: str, replicas: int = 1, **changes: Any) -> Pool:
         "chip": "h100-sxm",
         "model": MODEL,
         "upstream_model": f"{name}-model",
-        "replicas": tuple(f"http://{name}-{number}.test:9000" for number in range(replicas)),
+        "replicas": tuple(f"http://{name}-{number}.test:9000" for number in range(count)),
         "continuation": Continuation.PREFILL,
     }
     return Pool(**(fields | changes))

@@ -273,7 +273,12 @@ class Service(Observer):
         self.exchanges[request_id] = exchange
         trace = request.headers.get(b"traceparent", b"")
         self._trails[request_id] = Trail(trace.decode() if TRACEPARENT.fullmatch(trace) else None, [])
-        exchange.start()
+        try:
+            exchange.start()
+        except Exception:
+            # A fault of our own: nobody is left waiting, and nothing is left busy.
+            logging.getLogger("secondsource").exception("request %s failed", request_id)
+            exchange.crashed()
         return exchange
 
     # -- what exchanges say
