@@ -57,6 +57,7 @@ class Splice:
         self.repeats = repeats  # what is known of the engine, and what this answer shows
         self._repeated: dict[tuple[int, str], Repeat] = {}
         self._undecided = ""  # text that may be a repetition of the prefix
+        self._half = ""  # what may be half a character
         self._gap = ""  # white space the client has and the prefix had not
         if method is Method.REMAKE:
             for index, so_far in delivered.choices.items():
@@ -109,6 +110,8 @@ class Splice:
         delta.pop("role", None)
         text = delta.pop("content", None) or ""
         content = self._text(index, text, last=finish is not None)
+        if self._chat and self._method is Method.TOKENS:
+            content = self._whole_characters(content, last=finish is not None)
         if content != text:
             choice.pop("token_ids", None)  # they are not this text's any more
         added = self._fields(index, delta)
@@ -150,6 +153,14 @@ class Splice:
             del self._repeated[index, "text"]
             return self._without_gap(self._undecided)
         return ""
+
+    def _whole_characters(self, text: str, *, last: bool) -> str:
+        """Leave off half a character at the very end, as a chat does: a text completion shows it as U+FFFD."""
+        text, self._half = self._half + text, ""
+        whole = text.rstrip("\ufffd")
+        if not last:
+            self._half = text[len(whole) :]
+        return whole
 
     def _confirm(self, index: int, repeat: Repeat) -> None:
         del self._repeated[index, "text"]
