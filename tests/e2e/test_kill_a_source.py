@@ -7,6 +7,7 @@ reports; the suite runs a few.
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from tests.e2e.test_embedded import Quiet
 
 TOKENS = 200
 KILLS = int(os.environ.get("SECONDSOURCE_KILLS", "3"))
+PER_ROUND = int(os.environ.get("SECONDSOURCE_KILLS_PER_ROUND", "1"))
 SEED = int(os.environ.get("SECONDSOURCE_SEED", "1"))
 PROMPTS = (
     "Tell me a long story about a lighthouse keeper.",
@@ -143,7 +145,7 @@ async def embedded(tmp_path: Path) -> AsyncIterator[Embedded]:
         log.close()
 
 
-def pid_listening_on(port: int) -> int:
+def pid_listening_on(port: int) -> int | None:
     """The process that listens on a port of this machine."""
     listening = f"{port:04X}"
     inodes = {
@@ -157,7 +159,31 @@ def pid_listening_on(port: int) -> int:
                 return int(descriptor.parts[2])
         except OSError:
             continue
-    pytest.fail(f"nobody listens on {port}")
+    return None
+
+
+class Killer:
+    """Kills a random source at random tokens of a round; never the last one that is left."""
+
+    def __init__(self, ports: list[int], random: Random) -> None:
+        self._ports = ports
+        self._random = random
+        self._due = sorted(random.randrange(1, TOKENS * len(PROMPTS)) for _ in range(PER_ROUND))
+        self._seen = 0
+        self.killed_at: list[int] = []
+
+    def on_token(self) -> None:
+        """Count one token of the round, and kill when it is time."""
+        self._seen += 1
+        if not self._due or self._seen < self._due[0]:
+            return
+        pids = [pid for port in self._ports if (pid := pid_listening_on(port)) is not None]
+        if len(pids) == len(self._ports):
+            self._due.pop(0)
+            self.killed_at.append(self._seen)
+            os.kill(self._random.choice(pids), signal.SIGKILL)
+        else:
+            self._due[0] = self._seen + 25  # the other is still on its way back
 
 
 @dataclass
@@ -189,7 +215,7 @@ class Judge:
     def report(self) -> str:
         """Return the counts, and how to see them again."""
         widest = f"widest near-tie {max(self.gaps, default=0):.3f} nats"
-        return f"{KILLS} kills, {dict(self.verdicts)}, {widest}, run again: SECONDSOURCE_SEED={SEED}"
+        return f"{dict(self.verdicts)}, {widest}, {len(self.faults)} faults; SECONDSOURCE_SEED={SEED}"
 
 
 @pytest.mark.timeout(180 + 120 * KILLS)
@@ -197,22 +223,17 @@ async def test_killing_either_source_breaks_no_answer(embedded: Embedded) -> Non
     random = Random(SEED)
     alone = {prompt: await embedded.answer(prompt, lambda: None) for prompt in PROMPTS}
     judge = Judge(alone, (await embedded.sources())[0])
-    for trial in range(KILLS):
+    kills = 0
+    for trial in range(math.ceil(KILLS / PER_ROUND)):
         if trial % 5 == 0:  # a round without a kill: what eight streams in flight change by themselves
             together = await asyncio.gather(*(embedded.answer(prompt, lambda: None) for prompt in PROMPTS))
             await judge.judge("undisturbed", f"control {trial}", dict(zip(PROMPTS, together, strict=True)))
-        victim = random.choice(await embedded.sources())
-        pid = pid_listening_on(int(victim.rpartition(":")[2]))
-        at, seen = random.randrange(1, TOKENS * len(PROMPTS)), 0
-
-        def on_token(at: int = at, pid: int = pid) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == at:
-                os.kill(pid, signal.SIGKILL)
-
-        answers = await asyncio.gather(*(embedded.answer(prompt, on_token) for prompt in PROMPTS))
+        killer = Killer([int(url.rpartition(":")[2]) for url in await embedded.sources()], random)
+        answers = await asyncio.gather(*(embedded.answer(prompt, killer.on_token) for prompt in PROMPTS))
         await embedded.until_all_serve()
-        await judge.judge("killed", f"trial {trial}, killed at token {at}", dict(zip(PROMPTS, answers, strict=True)))
-        print(trial + 1, judge.report(), flush=True)
+        kills += len(killer.killed_at)
+        place = f"trial {trial}, killed at tokens {killer.killed_at}"
+        await judge.judge("killed", place, dict(zip(PROMPTS, answers, strict=True)))
+        print(f"{trial + 1} rounds, {kills} kills: {judge.report()}", flush=True)
+    assert kills >= KILLS * 0.5, "most of the kills did not happen"
     assert not judge.faults, f"{len(judge.faults)} faults\n" + "\n".join(judge.faults[:3])
