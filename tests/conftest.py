@@ -1,7 +1,11 @@
 """Options of the whole suite."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# A busy machine is slow, and that is no fault.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 pytest.register_assert_rewrite(
     "tests.faults.harness", "tests.faults.judge", "tests.faults.pair", "tests.faults.raw_client"
 )
