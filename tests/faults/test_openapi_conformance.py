@@ -30,7 +30,8 @@ async def run_schemathesis(gateway: Gateway, directory: Path, url: str, *options
     """Run it against one listener and return what it said; an AssertionError shows what it found."""
     command = [str(Path(sys.executable).parent / "schemathesis"), "--no-color", "run"]
     command += [f"{gateway.admin_url}/openapi.json", "--url", url, "--seed", SEED, "--max-examples", "25"]
-    command += ["--phases", "examples,coverage,fuzzing", "--workers", "2", "--no-shrink", "--request-timeout", "20"]
+    # One worker: CPython 3.11.7 has failed in ast.parse, which Hypothesis uses, with two threads in it.
+    command += ["--phases", "examples,coverage,fuzzing", "--workers", "1", "--no-shrink", "--request-timeout", "20"]
     command += ["--suppress-health-check", "all", "--header", f"Authorization: Bearer {KEY}", *options]
     ran = await asyncio.to_thread(
         subprocess.run, command, cwd=directory, capture_output=True, text=True, timeout=280, check=False
