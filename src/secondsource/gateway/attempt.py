@@ -325,6 +325,11 @@ class Attempt:
         if self._call is not None:
             self._call.pause(paused=paused)
 
+    @property
+    def progressed(self) -> bool:
+        """Return whether the client has got a part of the answer from this attempt."""
+        return self._first_token_ns > 0
+
     def _fail(self, outcome: Outcome, detail: str) -> None:
         if self._over:
             return

@@ -244,7 +244,7 @@ class Exchange:
         self.deadline = math.inf
         pool = attempt.plan.replica.pool.name
         self.attempts.append(f"{pool} ({outcome.value.replace('_', ' ')}: {attempt.detail})")
-        verdict = self._failover.after(attempt.plan.replica, outcome, now)
+        verdict = self._failover.after(attempt.plan.replica, outcome, now, progressed=attempt.progressed)
         if verdict is Verdict.AGAIN:
             self._go_on(now)
         elif verdict is Verdict.PASS_ON and not self._streaming:

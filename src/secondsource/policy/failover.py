@@ -13,7 +13,8 @@ from secondsource.core.records import Kind, Outcome
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Replica, Router, Wait, Wanted
 
-MOST_ATTEMPTS = 8
+MOST_FRUITLESS = 8  # attempts in a row that brought the client nothing
+MOST_ATTEMPTS = 24
 REASK_BACKOFF_S = 0.2
 POISON = 2  # connections reset by one request
 
@@ -55,6 +56,7 @@ class Failover:
     __slots__ = (
         "_avoid",
         "_budget",
+        "_fruitless",
         "_hang_ups",
         "_model",
         "_more_context_than",
@@ -70,6 +72,7 @@ class Failover:
         self._budget = budget
         self._model = model
         self.attempts = 0
+        self._fruitless = 0
         self._hang_ups = 0
         self.last_outcome: Outcome | None = None
         self._avoid: set[Replica] = set()  # never again for this request
@@ -82,12 +85,18 @@ class Failover:
         found = self._router.choose(Wanted(self._model), now)
         return self._sent(found, Kind.FIRST) if isinstance(found, Replica) else found
 
-    def after(self, replica: Replica, outcome: Outcome, now: float) -> Verdict:
-        """Return what to do now that an attempt at `replica` has failed."""
+    def after(self, replica: Replica, outcome: Outcome, now: float, *, progressed: bool = False) -> Verdict:
+        """Return what to do now that an attempt at `replica` has failed.
+
+        `progressed`: it brought the client a part of the answer, so that it does not count against those to come:
+        a long answer may be cut as often as its replicas die.
+        """
         self.last_outcome = outcome
+        if progressed:
+            self._start_over()
         if outcome in PASSED_ON:
             return Verdict.PASS_ON
-        if outcome in FINAL or self.attempts >= MOST_ATTEMPTS:
+        if outcome in FINAL or self._fruitless >= MOST_FRUITLESS or self.attempts >= MOST_ATTEMPTS:
             return Verdict.GIVE_UP
         if outcome is Outcome.CONTEXT_OVERFLOW:
             limit = replica.pool.context_tokens
@@ -98,13 +107,20 @@ class Failover:
         if outcome is Outcome.PREFILL_REFUSED:
             return Verdict.AGAIN
         if outcome in MAY_ASK_AGAIN and self._may_reask(replica, outcome):
-            self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** (self.attempts - 1)
+            self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** max(self._fruitless - 1, 0)
         else:
             self._avoid.add(replica)
         self._suppliers.add(replica.pool.supplier)
         if self.attempts == 1 or self._budget.withdraw(now):
             return Verdict.AGAIN
         return Verdict.GIVE_UP
+
+    def _start_over(self) -> None:
+        """Forget who was asked for the part of the answer that has now come; who was silent stays avoided."""
+        self._fruitless = 0
+        self._hang_ups = 0
+        self._tried.clear()
+        self._suppliers.clear()
 
     def _may_reask(self, replica: Replica, outcome: Outcome) -> bool:
         """A replica that is down was not bothered. One that answered is asked twice at the most, and a request
@@ -164,4 +180,5 @@ class Failover:
 
     def _sent(self, replica: Replica, kind: Kind) -> Next:
         self.attempts += 1
+        self._fruitless += 1
         return Next(replica, kind)

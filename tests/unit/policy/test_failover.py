@@ -4,7 +4,7 @@ import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Outcome
-from secondsource.policy.failover import MAY_ASK_AGAIN, MOST_ATTEMPTS, Failover, Next, Verdict
+from secondsource.policy.failover import MAY_ASK_AGAIN, MOST_ATTEMPTS, MOST_FRUITLESS, Failover, Next, Verdict
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Replica, Router, Wait
 from tests.fleets import MODEL, pool, replica_of, router
@@ -101,11 +101,11 @@ def test_attempts_are_bounded_and_the_budget_is_drawn_on() -> None:
     over = router(*(pool(name) for name in "abcdefghijkl"))
     request = failover(over)
     replica = started(request)
-    for _ in range(MOST_ATTEMPTS - 1):
+    for _ in range(MOST_FRUITLESS - 1):
         assert request.after(replica, Outcome.RESET, 0.0) is Verdict.AGAIN
         replica = retried(request).replica
     assert request.after(replica, Outcome.RESET, 0.0) is Verdict.GIVE_UP
-    assert request.attempts == MOST_ATTEMPTS
+    assert request.attempts == MOST_FRUITLESS
 
 
 def test_the_first_failover_is_free_and_the_second_is_not() -> None:
@@ -180,3 +180,16 @@ def test_whether_another_could_go_on() -> None:
     replica_of(over, "b").circuit.failed(Outcome.CONNECT_FAILED, 0.0)
     assert not request.has_other(first, 0.0)
     assert request.soonest(0.0) == 0.0
+
+
+def test_an_answer_may_be_cut_as_often_as_it_goes_on_though_not_for_ever() -> None:
+    request = Failover(router(pool("a"), pool("b", supplier="t")), RetryBudget(0.0), "chat")
+    replica, now = started(request), 0.0
+    for _ in range(MOST_ATTEMPTS - 1):
+        assert request.after(replica, Outcome.CUT, now, progressed=True) is Verdict.AGAIN
+        now += LONG_AFTER
+        found = request.choose(now, sent=True, continuable=False)
+        assert isinstance(found, Next)
+        assert found.replica is not replica
+        replica = found.replica
+    assert request.after(replica, Outcome.CUT, now, progressed=True) is Verdict.GIVE_UP
