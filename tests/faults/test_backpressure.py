@@ -47,7 +47,7 @@ def stage(wall_thread: WallThread, tmp_path_factory: pytest.TempPathFactory) -> 
     with walls_of(wall_thread) as make_wall, gateways_under(tmp_path_factory.mktemp("slow")) as make_gateway:
         flooding, good = make_wall(otherwise=Fault(Kind.FLOOD)), make_wall()
         pools = Pool("flooding", (flooding,), model="flood"), Pool("good", (good,))
-        gateway = make_gateway(*pools, timeouts={"total": TOTAL_S, "idle": IDLE_S})
+        gateway = make_gateway(*pools, timeouts={"between_tokens": 2 * TOTAL_S, "total": TOTAL_S, "idle": IDLE_S})
         yield Stage(flooding, good, gateway)
         assert "Traceback" not in gateway.log_text()
 

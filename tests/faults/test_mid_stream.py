@@ -138,11 +138,21 @@ async def test_nowhere_to_go_is_an_explicit_error(
     make_wall: MakeWall, make_gateway: MakeGateway, kind: Kind, cut: int
 ) -> None:
     wall = make_wall(otherwise=Fault(kind, after_tokens=cut))
-    gateway = make_gateway(Pool("only", (wall,)))
+    gateway = make_gateway(Pool("only", (wall,), continuation="none"))
     body = ask(f"nowhere {kind} {cut}", **STREAM)
     received = await gateway.ask(body)
     assert_broken_openly(received, body)
     assert received.seconds < 15
+
+
+async def test_one_replica_that_is_cut_again_and_again_still_answers(
+    make_wall: MakeWall, make_gateway: MakeGateway
+) -> None:
+    wall = make_wall(otherwise=Fault(Kind.CUT, after_tokens=9))
+    gateway = make_gateway(Pool("only", (wall,)))
+    body = ask("cut again and again", size=150, **STREAM)
+    assert_whole(await gateway.ask(body), body)
+    assert len(wall.seen) > 3
 
 
 async def test_a_turn_that_the_client_began_goes_on(make_wall: MakeWall, make_gateway: MakeGateway) -> None:

@@ -61,6 +61,7 @@ class Failover:
         "_model",
         "_more_context_than",
         "_router",
+        "_spent",
         "_suppliers",
         "_tried",
         "attempts",
@@ -77,6 +78,7 @@ class Failover:
         self.last_outcome: Outcome | None = None
         self._avoid: set[Replica] = set()  # never again for this request
         self._tried: dict[Replica, float] = {}  # not before this time
+        self._spent: set[Replica] = set()  # answered in vain since the client last got something
         self._suppliers: set[str] = set()
         self._more_context_than: int | None = None
 
@@ -106,7 +108,7 @@ class Failover:
             return Verdict.AGAIN if limit is not None and self._larger_exists() else Verdict.PASS_ON
         if outcome is Outcome.PREFILL_REFUSED:
             return Verdict.AGAIN
-        if outcome in MAY_ASK_AGAIN and self._may_reask(replica, outcome):
+        if outcome in MAY_ASK_AGAIN and (progressed or self._may_reask(replica, outcome)):
             self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** max(self._fruitless - 1, 0)
         else:
             self._avoid.add(replica)
@@ -116,20 +118,21 @@ class Failover:
         return Verdict.GIVE_UP
 
     def _start_over(self) -> None:
-        """Forget who was asked for the part of the answer that has now come; who was silent stays avoided."""
+        """Forgive who brought nothing before: others are still preferred, and who was silent stays avoided."""
         self._fruitless = 0
         self._hang_ups = 0
-        self._tried.clear()
-        self._suppliers.clear()
+        self._spent.clear()
 
     def _may_reask(self, replica: Replica, outcome: Outcome) -> bool:
-        """A replica that is down was not bothered. One that answered is asked twice at the most, and a request
-        that made two of them hang up is taken for poison.
+        """A replica that is down was not bothered. One that answered in vain is asked twice at the most, and a
+        request that made two of them hang up is taken for poison.
         """
         if outcome is Outcome.CONNECT_FAILED:
             return True
         self._hang_ups += outcome is Outcome.RESET
-        return replica not in self._tried and self._hang_ups < POISON
+        first = replica not in self._spent
+        self._spent.add(replica)
+        return first and self._hang_ups < POISON
 
     def choose(self, now: float, *, sent: bool, continuable: bool) -> Next | Wait | None:
         """Return the next attempt of a request that failed before.
