@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from secondsource.core.addresses import is_loopback
 from secondsource.core.fleet import AdminListener, Fleet
 from secondsource.gateway.admin_answers import (
     Health,
@@ -121,14 +121,6 @@ class Guard:
         scheme, _, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
         return hmac.compare_digest(digest, self._key_sha256) and scheme.lower() == "bearer"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine's own, as an address or as `localhost`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Pages:

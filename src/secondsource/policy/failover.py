@@ -32,7 +32,6 @@ MAY_ASK_AGAIN = frozenset(
 )
 PASSED_ON = frozenset({Outcome.CALLER_ERROR})
 FINAL = frozenset({Outcome.DEPARTED, Outcome.TOTAL_TIMEOUT, Outcome.CLIENT_GONE, Outcome.INTERRUPTED})
-NOT_THE_SUPPLIERS_FAULT = frozenset({Outcome.CONTEXT_OVERFLOW, Outcome.PREFILL_REFUSED})
 
 
 class Verdict(Enum):
