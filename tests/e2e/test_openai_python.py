@@ -194,7 +194,7 @@ def test_when_every_source_fails(
 
 def test_stream_that_nobody_can_go_on_with_raises(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
     wall = make_wall(otherwise=Fault(Kind.CUT, after_tokens=8))
-    gateway = make_gateway(Pool("only", (wall,)))
+    gateway = make_gateway(Pool("only", (wall,), continuation="none"))
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="unused", max_retries=0) as client:
         stream = client.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
         with pytest.raises(openai.APIError):
