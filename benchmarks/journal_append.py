@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from secondsource.core.records import Kind, LedgerRecord, Outcome, Reserved, Settled
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
 
 
 def records_of(count: int) -> list[LedgerRecord]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from secondsource.core.records import Outcome
-from secondsource.gateway import absorption
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
+from secondsource.gateway.books import absorption
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
 from tests.ledger_records import ledger_rows, noted, reserved, settled
 
 COLUMNS = "attempt_id, outcome, tokens_in, tokens_out, cost_nano_usd, tenant_nano_usd"

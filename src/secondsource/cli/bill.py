@@ -13,9 +13,9 @@ from rich.console import Console
 from secondsource.cli import bill_text
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
-from secondsource.gateway.audit import audit, read_meter
-from secondsource.gateway.billing import Dimension, Period, make_bill
-from secondsource.gateway.ledger_reading import Reading, read_books
+from secondsource.gateway.books.audit import audit, read_meter
+from secondsource.gateway.books.billing import Dimension, Period, make_bill
+from secondsource.gateway.books.ledger_reading import Reading, read_books
 
 AGO = re.compile(r"(\d{1,6})([smhdw])")
 AGO_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

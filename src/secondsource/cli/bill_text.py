@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from secondsource.core.money import dollars, format_usd
-from secondsource.gateway.billing import Bill, BillLine, Period
+from secondsource.gateway.books.billing import Bill, BillLine, Period
 
 PRICE_STEP = Decimal("0.000001")
 WIDTH_WITHOUT_TERMINAL = 200  # so that a pipe or a file gets whole lines

@@ -14,8 +14,8 @@ from secondsource.core.fleet import Limits, Timeouts
 from secondsource.core.records import Kind, LedgerRecord, Noted, Outcome, Reserved, Settled
 from secondsource.gateway.attempt import Attempt, Plan
 from secondsource.gateway.authentication import Principal
+from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import ClientConnection, Lines
-from secondsource.gateway.journal import JournalError
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire import continuation
 from secondsource.gateway.wire.continuation import Method

@@ -4,7 +4,7 @@ import msgspec
 
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.authentication import Authentication
-from secondsource.gateway.books import Books
+from secondsource.gateway.books.books import Books
 from secondsource.gateway.client import Request
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Endpoint, RequestError

@@ -17,10 +17,10 @@ import msgspec
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
-from secondsource.gateway.admin import Shown, build_admin
-from secondsource.gateway.admin_server import AdminServer
+from secondsource.gateway.admin.application import Shown, build_admin
+from secondsource.gateway.admin.server import AdminServer
 from secondsource.gateway.authentication import NOBODY, Authentication
-from secondsource.gateway.books import Books
+from secondsource.gateway.books.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
 from secondsource.gateway.exchange import Exchange, Observer, Surroundings

@@ -8,8 +8,8 @@ import pytest
 
 from secondsource.cli.main import main
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
 from tests.ledger_records import AT_NS, SECOND_NS, reserved, settled
 
 

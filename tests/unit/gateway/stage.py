@@ -7,9 +7,9 @@ from typing import Any
 
 from secondsource.core.fleet import Limits, Pool, Timeouts
 from secondsource.core.records import LedgerRecord, Outcome, Reserved, Settled
+from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
-from secondsource.gateway.journal import JournalError
 from secondsource.gateway.upstream import Target
 from secondsource.gateway.wire.request import Ask
 from secondsource.policy.failover import Failover

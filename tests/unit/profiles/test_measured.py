@@ -10,7 +10,7 @@ import pytest
 from secondsource.catalog.load import one_chip, shipped_catalog
 from secondsource.core.demand import SizeClass, Slo
 from secondsource.core.errors import InputError
-from secondsource.gateway.ledger_schema import TABLES
+from secondsource.gateway.books.ledger_schema import TABLES
 from secondsource.profiles.capacity import capacity, shipped_profiles
 from secondsource.profiles.efficiency import Evidence, shipped_efficiencies
 from secondsource.profiles.measured import ledger_corrections, read_measured

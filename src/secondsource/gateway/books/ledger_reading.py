@@ -14,10 +14,10 @@ from urllib.parse import quote
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.gateway import ledger_schema
-from secondsource.gateway.absorption import CHUNK_BYTES, Position
-from secondsource.gateway.journal import JournalFile, file_name, list_files
-from secondsource.gateway.posting import post
+from secondsource.gateway.books import ledger_schema
+from secondsource.gateway.books.absorption import CHUNK_BYTES, Position
+from secondsource.gateway.books.journal import JournalFile, file_name, list_files
+from secondsource.gateway.books.posting import post
 
 BUSY_TIMEOUT_S = 10.0
 

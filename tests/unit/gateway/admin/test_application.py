@@ -11,9 +11,9 @@ import pytest
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import AdminListener, Fleet, Key, Lane, Pool, Price, Supplier
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.admin import Shown, build_admin
-from secondsource.gateway.admin_server import AdminServer
-from secondsource.gateway.books import Books
+from secondsource.gateway.admin.application import Shown, build_admin
+from secondsource.gateway.admin.server import AdminServer
+from secondsource.gateway.books.books import Books
 from secondsource.gateway.meter import Meter
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.views import ReplicaView, RequestView

@@ -20,17 +20,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondsource.core.addresses import is_loopback
 from secondsource.core.fleet import AdminListener, Fleet
-from secondsource.gateway.admin_answers import (
+from secondsource.gateway.admin.answers import (
     Health,
     ReplicasAnswer,
     RequestAnswer,
     attempt_answer,
     fleet_answer,
 )
-from secondsource.gateway.books import Books
+from secondsource.gateway.admin.metrics import MetricsCollector, make_registry
+from secondsource.gateway.admin.openapi import describe
+from secondsource.gateway.books.books import Books
 from secondsource.gateway.meter import Meter
-from secondsource.gateway.metrics import MetricsCollector, make_registry
-from secondsource.gateway.openapi import describe
 from secondsource.gateway.wire.errors import error_body
 from secondsource.policy.views import ReplicaView, RequestView
 
@@ -141,7 +141,7 @@ class _Pages:
         return Response(self._openapi, media_type="application/json")
 
     async def console(self, _: Request) -> Response:
-        page = files("secondsource.gateway").joinpath("console.html").read_bytes()
+        page = files("secondsource.gateway.admin").joinpath("console.html").read_bytes()
         return Response(page, media_type="text/html", headers={"content-security-policy": CONSOLE_POLICY})
 
     async def replicas(self, _: Request) -> Response:

@@ -12,7 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from secondsource.core.records import LedgerRecord, Noted, Reserved, Settled
-from secondsource.gateway.ledger_schema import RESERVED_FIELDS, SETTLED_COLUMNS, SETTLED_FIELDS
+from secondsource.gateway.books.ledger_schema import RESERVED_FIELDS, SETTLED_COLUMNS, SETTLED_FIELDS
 
 _DECODER: msgspec.json.Decoder[LedgerRecord] = msgspec.json.Decoder(LedgerRecord)
 _reserved_values = attrgetter(*RESERVED_FIELDS)

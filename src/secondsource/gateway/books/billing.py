@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from secondsource.core.money import dollars
-from secondsource.gateway.ledger_reading import Reading
+from secondsource.gateway.books.ledger_reading import Reading
 from secondsource.policy.accounting import OPERATORS_OWN
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000

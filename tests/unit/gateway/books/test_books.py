@@ -11,10 +11,10 @@ import pytest
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Pool, Price
 from secondsource.core.records import Outcome
-from secondsource.gateway import books as books_module
-from secondsource.gateway.books import BACKLOG_BYTES, Books, pause_s
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
+from secondsource.gateway.books import books as books_module
+from secondsource.gateway.books.books import BACKLOG_BYTES, Books, pause_s
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
 from tests.ledger_records import AT_NS, ledger_rows, noted, reserved, settled
 
 

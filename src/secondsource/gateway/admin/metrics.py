@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from secondsource.core.money import NANO_USD
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.books import BooksStatus
+from secondsource.gateway.books.books import BooksStatus
 from secondsource.gateway.meter import OPERATIONS, SECOND_NS, AttemptCounts, Histogram, Meter, RouteCounts
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.views import ReplicaView

@@ -13,11 +13,11 @@ import pytest
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Pool, Price
 from secondsource.core.records import Kind, LedgerRecord, Outcome
-from secondsource.gateway import ledger_reading
-from secondsource.gateway.billing import Bill, Dimension, Period, make_bill
-from secondsource.gateway.journal import Journal, JournalFile
-from secondsource.gateway.ledger import Ledger
-from secondsource.gateway.ledger_reading import read_books
+from secondsource.gateway.books import ledger_reading
+from secondsource.gateway.books.billing import Bill, Dimension, Period, make_bill
+from secondsource.gateway.books.journal import Journal, JournalFile
+from secondsource.gateway.books.ledger import Ledger
+from secondsource.gateway.books.ledger_reading import read_books
 from tests.ledger_records import AT_NS, SECOND_NS, noted, reserved, settled
 
 HOUR_NS = 3600 * SECOND_NS

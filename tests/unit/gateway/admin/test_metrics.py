@@ -7,9 +7,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.books import BooksStatus
+from secondsource.gateway.admin.metrics import MetricsCollector, make_registry
+from secondsource.gateway.books.books import BooksStatus
 from secondsource.gateway.meter import Meter
-from secondsource.gateway.metrics import MetricsCollector, make_registry
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.views import ReplicaView
 from tests.ledger_records import SECOND_NS, reserved, settled
@@ -122,6 +122,6 @@ def test_the_reference_lists_every_metric_and_no_other() -> None:
     text = page(Meter((), ()))
     told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     ours = {name for name in told if not name.startswith("process_")}
-    document = Path(__file__).parents[3] / "docs" / "metrics.md"
+    document = Path(__file__).parents[4] / "docs" / "metrics.md"
     listed = set(re.findall(r"^\| `(gen_ai\w+|secondsource_\w+)` \|", document.read_text(), re.MULTILINE))
     assert listed == ours

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from secondsource.core.fleet import AdminListener, Fleet, Key, Pool, Supplier
-from secondsource.gateway.openapi import describe
+from secondsource.gateway.admin.openapi import describe
 
 
 def make_fleet(keys: tuple[Key, ...] = (), key_sha256: str | None = None) -> Fleet:

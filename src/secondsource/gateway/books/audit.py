@@ -12,9 +12,9 @@ import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.billing import HOUR_FORMAT, SUM_NAMES, Dimension, Period, make_bill
-from secondsource.gateway.ledger_reading import Reading
-from secondsource.gateway.ledger_schema import ATTEMPT_FIELDS, Attempt, read_irregularities
+from secondsource.gateway.books.billing import HOUR_FORMAT, SUM_NAMES, Dimension, Period, make_bill
+from secondsource.gateway.books.ledger_reading import Reading
+from secondsource.gateway.books.ledger_schema import ATTEMPT_FIELDS, Attempt, read_irregularities
 from secondsource.policy.accounting import OPERATORS_OWN
 
 TOLERATED = frozenset({"torn_lines"})  # half a line was never reported as written

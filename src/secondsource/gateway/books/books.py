@@ -17,10 +17,10 @@ import msgspec
 
 from secondsource.core.fleet import Pool
 from secondsource.core.records import LedgerRecord
-from secondsource.gateway.absorption import Absorbed
-from secondsource.gateway.journal import Journal, JournalError
-from secondsource.gateway.ledger import Ledger
-from secondsource.gateway.ledger_schema import JOURNAL_DIRECTORY, LEDGER_FILE, Attempt
+from secondsource.gateway.books.absorption import Absorbed
+from secondsource.gateway.books.journal import Journal, JournalError
+from secondsource.gateway.books.ledger import Ledger
+from secondsource.gateway.books.ledger_schema import JOURNAL_DIRECTORY, LEDGER_FILE, Attempt
 
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0

@@ -8,12 +8,12 @@ import pytest
 
 from secondsource.core.errors import InputError
 from secondsource.core.records import Kind, LedgerRecord, Outcome
-from secondsource.gateway import audit as audit_module
-from secondsource.gateway.audit import Audited, Metered, audit, read_meter
-from secondsource.gateway.billing import make_bill
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
-from secondsource.gateway.ledger_reading import read_books
+from secondsource.gateway.books import audit as audit_module
+from secondsource.gateway.books.audit import Audited, Metered, audit, read_meter
+from secondsource.gateway.books.billing import make_bill
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
+from secondsource.gateway.books.ledger_reading import read_books
 from tests.ledger_records import AT_NS, reserved, settled
 
 GOOD = (
@@ -98,13 +98,13 @@ def test_torn_lines_are_no_misfit(tmp_path: Path) -> None:
 
 def test_a_bill_that_sums_wrongly_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, *GOOD)
-    monkeypatch.setattr("secondsource.gateway.billing.SUM_COLUMNS", _forgetful())
+    monkeypatch.setattr("secondsource.gateway.books.billing.SUM_COLUMNS", _forgetful())
     assert audited(tmp_path).misfit == "the bill by supplier: azure has tokens_out 14; its rows add up to 17"
     assert audit_module.make_bill is make_bill
 
 
 def _forgetful() -> tuple[str, ...]:
-    from secondsource.gateway.billing import SUM_COLUMNS
+    from secondsource.gateway.books.billing import SUM_COLUMNS
 
     return tuple(column.replace("tokens_out", "tokens_out * (outcome = 'ok')") for column in SUM_COLUMNS)
 

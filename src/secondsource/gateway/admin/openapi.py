@@ -10,7 +10,7 @@ import msgspec
 
 from secondsource import __version__
 from secondsource.core.fleet import Fleet
-from secondsource.gateway.admin_answers import FleetAnswer, Health, ReplicasAnswer, RequestAnswer
+from secondsource.gateway.admin.answers import FleetAnswer, Health, ReplicasAnswer, RequestAnswer
 
 Schema = dict[str, Any]
 

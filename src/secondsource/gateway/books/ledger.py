@@ -13,10 +13,10 @@ from pathlib import Path
 
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Pool
-from secondsource.gateway import ledger_schema
-from secondsource.gateway.absorption import CHUNK_BYTES, Absorbed, Absorber, transaction
-from secondsource.gateway.journal import remove_unborn
-from secondsource.gateway.ledger_schema import Attempt
+from secondsource.gateway.books import ledger_schema
+from secondsource.gateway.books.absorption import CHUNK_BYTES, Absorbed, Absorber, transaction
+from secondsource.gateway.books.journal import remove_unborn
+from secondsource.gateway.books.ledger_schema import Attempt
 
 PASS_BYTES = 2 * CHUNK_BYTES  # of journal per pass, so that a question asked meanwhile does not wait for long
 CHECKPOINT_PAGES = 4000

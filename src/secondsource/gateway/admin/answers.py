@@ -7,7 +7,7 @@ import msgspec
 from secondsource.core.fleet import Fleet, Pool
 from secondsource.core.money import dollars
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.ledger_schema import Attempt
+from secondsource.gateway.books.ledger_schema import Attempt
 from secondsource.policy.views import ReplicaView, RequestView
 
 SHOWN_OF_A_HASH = 12

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from secondsource.gateway.journal import JournalFile, file_name, is_complete, list_files
-from secondsource.gateway.posting import add_to_tally, post
+from secondsource.gateway.books.journal import JournalFile, file_name, is_complete, list_files
+from secondsource.gateway.books.posting import add_to_tally, post
 
 CHUNK_BYTES = 4 * 1024 * 1024  # of journal per transaction
 # Posted at a time: decoding holds the interpreter lock, and the event loop waits for it, so about half a millisecond.

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from secondsource.core.records import LedgerRecord, Outcome
-from secondsource.gateway.ledger_schema import create_or_check, read_attempts, read_irregularities
-from secondsource.gateway.posting import post
+from secondsource.gateway.books.ledger_schema import create_or_check, read_attempts, read_irregularities
+from secondsource.gateway.books.posting import post
 from tests.ledger_records import noted, reserved, settled
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from secondsource.gateway.journal import Journal, JournalError, is_complete, list_files, remove_unborn
+from secondsource.gateway.books.journal import Journal, JournalError, is_complete, list_files, remove_unborn
 from tests.ledger_records import noted, reserved, settled
 
 
@@ -159,7 +159,7 @@ def test_foreign_files_are_not_taken_for_journals(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from secondsource.gateway.journal import Journal
+from secondsource.gateway.books.journal import Journal
 from tests.ledger_records import reserved
 journal = Journal(Path(sys.argv[1]), worker=0, started_ns=1)
 journal.append(reserved("r1"))

@@ -13,10 +13,10 @@ import pytest
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Pool, Price
 from secondsource.core.records import Outcome
-from secondsource.gateway import absorption
-from secondsource.gateway.journal import Journal
-from secondsource.gateway.ledger import Ledger
-from secondsource.gateway.posting import post
+from secondsource.gateway.books import absorption
+from secondsource.gateway.books.journal import Journal
+from secondsource.gateway.books.ledger import Ledger
+from secondsource.gateway.books.posting import post
 from tests.ledger_records import AT_NS, SECOND_NS, ledger_rows, noted, reserved, settled
 
 
@@ -227,7 +227,7 @@ def test_only_one_process_owns_the_ledger(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
-        "import sys; from pathlib import Path; from secondsource.gateway.ledger import Ledger;"
+        "import sys; from pathlib import Path; from secondsource.gateway.books.ledger import Ledger;"
         "ledger = Ledger(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()",
         str(tmp_path),
     ]
@@ -308,7 +308,7 @@ def test_rent_counts_the_hours_of_pools_that_cost_by_the_hour(tmp_path: Path) ->
 APPENDER = """
 import sys
 from pathlib import Path
-from secondsource.gateway.journal import Journal
+from secondsource.gateway.books.journal import Journal
 from tests.ledger_records import noted, reserved, settled
 journal = Journal(Path(sys.argv[1]) / "journal", worker=0, started_ns=1, rotate_at=100_000)
 number = 0
@@ -366,7 +366,7 @@ def test_the_reference_lists_every_column_and_table(tmp_path: Path) -> None:
     Ledger(tmp_path).close()
     columns = {name for (name,) in ledger_rows(tmp_path, "SELECT name FROM pragma_table_info('attempt')")}
     tables = {name for (name,) in ledger_rows(tmp_path, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    text = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text()
+    text = (Path(__file__).parents[4] / "docs" / "ledger.md").read_text()
     reference = text[text.index("### `attempt`") : text.index("## The bill")]
     listed = {
         name for row in re.findall(r"^\| (`[^|]+`) \|", reference, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
