@@ -33,5 +33,5 @@ soak: $(BIN)/python ## SCHEDULES random schedules of faults of STREAMS streams e
 	SECONDSOURCE_SOAK=$(SCHEDULES) $(BIN)/python -m pytest tests/faults/test_schedules.py --streams $(STREAMS) --timeout 3600
 
 lock: $(BIN)/python ## compile the lock files again from pyproject.toml
-	$(COMPILE) --extra embedded --extra plan pyproject.toml -o requirements/serve.lock
-	$(COMPILE) --extra embedded --extra plan --extra test pyproject.toml -o requirements/test.lock
+	$(COMPILE) --extra embedded --extra engine --extra plan pyproject.toml -o requirements/serve.lock
+	$(COMPILE) --extra embedded --extra engine --extra plan --extra test pyproject.toml -o requirements/test.lock

@@ -1,0 +1,42 @@
+"""The model's weights as a pytree, and what each axis of each array is called.
+
+The query weights keep their key/value head and their place in its group as two axes, so that a mesh
+with more chips than key/value heads can split both and copy the keys.
+"""
+
+from typing import Any, NamedTuple
+
+
+Array = Any  # jax.Array, jax.ShapeDtypeStruct, or a sharding: a pytree of parameters may hold any of them
+
+
+class Quantized(NamedTuple):
+    """A weight of int8 `values` with one `scale` for each of its outputs."""
+
+    values: Array
+    scale: Array
+
+
+class Layer(NamedTuple):
+    """One layer. Axes by name: see `sharding.py`. A norm that the family has not is None."""
+
+    attention_norm: Array  # [width]
+    query: Array | Quantized  # [width, kv_heads, group, head_width]
+    key_value: Array | Quantized  # [width, 2, kv_heads, head_width]
+    query_norm: Array | None  # [head_width]
+    key_norm: Array | None  # [head_width]
+    output: Array | Quantized  # [kv_heads, group, head_width, width]
+    attention_post_norm: Array | None  # [width]
+    feed_forward_norm: Array  # [width]
+    gate_up: Array | Quantized  # [width, 2, feed_forward_width]
+    down: Array | Quantized  # [feed_forward_width, width]
+    feed_forward_post_norm: Array | None  # [width]
+
+
+class Parameters(NamedTuple):
+    """A whole model. Norm weights are factors (Gemma's 1 + w is already added)."""
+
+    embedding: Array | Quantized  # [vocabulary, width]
+    layers: tuple[Layer, ...]
+    final_norm: Array  # [width]; its dtype is the dtype that activations have
+    unembedding: Array | Quantized | None  # [width, vocabulary]; None: tied to the embedding
