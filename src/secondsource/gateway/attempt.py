@@ -9,11 +9,12 @@ import msgspec
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Noted, Outcome, Reserved, Settled
 from secondsource.gateway.upstream import Call, FetchError, Headers, ReplicaClient
-from secondsource.gateway.wire import continuation, verdicts
+from secondsource.gateway.wire import continuation, own_count, verdicts
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
-from secondsource.gateway.wire.relay import BYTES_PER_TOKEN, Relay
+from secondsource.gateway.wire.own_count import BYTES_PER_TOKEN
+from secondsource.gateway.wire.relay import Relay
 from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
 from secondsource.gateway.wire.splice import Splice
 from secondsource.gateway.wire.unstreamed import as_events
@@ -95,6 +96,7 @@ class Attempt:
         self._share_mark = 0
         self._trial = 0
         self._usage: Usage | None = None
+        self._own_count: int | None = None  # of a whole answer's tokens, where its usage may not stand
         self._over = False
 
     # -- sending
@@ -296,6 +298,7 @@ class Attempt:
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
         self._usage = parse_usage(answer.usage)
+        self._own_count = own_count.of_whole(self._usage, len(body), answer.choices)
         if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
             return Outcome.CUT
@@ -396,9 +399,14 @@ class Attempt:
     def _tokens(self, relay: Relay | None) -> tuple[Usage, bool]:
         """Return the attempt's tokens, and whether they are our own count."""
         reported = relay.usage if relay is not None else self._usage
-        counted = relay.tokens_out if relay is not None else 0
-        if reported is not None and reported.tokens_out >= counted:
+        counted = self._own_count
+        if relay is not None:
+            counted = own_count.of_stream(reported, relay.tokens_out, self.owner.delivered)
+        if reported is not None and counted is None:
             return reported, False
+        counted = counted or 0
+        if reported is not None and reported.tokens_out > counted:
+            reported = None  # what says too much of the answer is not believed of the prompt
         reached = self.status == 200
         prompt = reported.tokens_in if reported is not None else self.plan.ask.body_length // BYTES_PER_TOKEN
         cached = reported.tokens_cached if reported is not None else 0

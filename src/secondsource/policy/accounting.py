@@ -58,6 +58,7 @@ class Usage(NamedTuple):
     tokens_in: int
     tokens_cached: int
     tokens_out: int
+    tokens_hidden: int = 0  # of tokens_out: reasoning that is not shown
 
 
 def cost_nano_usd(price: Price, replica_ns: int, usage: Usage) -> int:

@@ -129,23 +129,32 @@ class PromptDetails(msgspec.Struct, gc=False, frozen=True):
     cached_tokens: int | None = None
 
 
+class CompletionDetails(msgspec.Struct, gc=False, frozen=True):
+    """What answer tokens were for."""
+
+    reasoning_tokens: int | None = None
+
+
 class UsageReport(msgspec.Struct, gc=False, frozen=True):
     """A replica's own count of tokens."""
 
     prompt_tokens: int = 0
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
     def usage(self) -> Usage | None:
         """Return the count, or None when it cannot be true."""
         details = self.prompt_tokens_details
         cached = (details.cached_tokens or 0) if details else 0
         out = self.completion_tokens or 0
-        if min(self.prompt_tokens, cached, out) < 0 or cached > self.prompt_tokens:
+        reasons = self.completion_tokens_details
+        hidden = (reasons.reasoning_tokens or 0) if reasons else 0
+        if min(self.prompt_tokens, cached, out, hidden) < 0 or cached > self.prompt_tokens:
             return None
         if max(self.prompt_tokens, out) > MOST_TOKENS:
             return None
-        return Usage(self.prompt_tokens, cached, out)
+        return Usage(self.prompt_tokens, cached, out, hidden)
 
 
 _chunk = msgspec.json.Decoder(Chunk)

@@ -20,12 +20,11 @@ from secondsource.gateway.wire.events import (
     parse_usage,
     payload_of,
 )
+from secondsource.gateway.wire.own_count import BYTES_PER_TOKEN
 from secondsource.gateway.wire.request import Ask
 from secondsource.gateway.wire.splice import DepartedError, Splice
 from secondsource.gateway.wire.verdicts import BROKEN_OFF
 from secondsource.policy.accounting import Usage
-
-BYTES_PER_TOKEN = 4  # for a prompt that no replica has counted
 
 
 class Relay:
