@@ -69,6 +69,7 @@ def pools(draw: st.DrawFn, supplier: str) -> Pool:
         continuation=draw(st.sampled_from(Continuation)),
         context_tokens=draw(st.none() | st.integers(1, 10**9)),
         max_concurrency=draw(st.none() | st.integers(1, 10**6)),
+        require_parity=draw(st.booleans()),
     )
 
 
@@ -148,7 +149,7 @@ def _pairs(**pairs: object) -> Iterator[str]:
     for key, value in pairs.items():
         if value is None:
             continue
-        if isinstance(value, str | tuple):
+        if isinstance(value, str | tuple | bool):
             yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON's strings are TOML's
         elif isinstance(value, int | float):
             yield f"{key} = {value!r}"

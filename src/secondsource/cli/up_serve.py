@@ -15,6 +15,7 @@ from secondsource.core.fleet import Fleet
 from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor
 from secondsource.gateway.service import Service
 from secondsource.policy.circuit import CircuitState
+from secondsource.policy.routing import Replica
 
 _GRACE_S = 30.0  # for answers that run when a stop is asked for
 _STATES = {
@@ -64,11 +65,16 @@ async def _start(serving: Serving, supervisor: Supervisor, running: contextlib.A
     running.push_async_callback(service.stop, _GRACE_S)
     _tune_garbage_collection()
     lines = [
-        SourceLine(pool=replica.pool, replica=replica.url, state=_STATES[replica.circuit.state])
+        SourceLine(pool=replica.pool, replica=replica.url, state=_state_of(replica))
         for replica in service.router.replicas
     ]
     served = ServedAt(gateway_url=service.gateway_url, admin_url=service.admin_url)
     serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
+
+
+def _state_of(replica: Replica) -> str:
+    state = _STATES[replica.circuit.state]
+    return state if replica.state.admitted else f"{state}; no traffic until at par: secondsource parity --help"
 
 
 def _tune_garbage_collection() -> None:

@@ -91,6 +91,7 @@ class Pool(Record, frozen=True, kw_only=True):
     continuation: Continuation = Continuation.NONE
     context_tokens: int | None = None
     max_concurrency: int | None = None  # attempts in flight at one replica
+    require_parity: bool = False  # no traffic and no failover before `secondsource parity` found it at par
 
 
 class Lane(Record, frozen=True, kw_only=True):

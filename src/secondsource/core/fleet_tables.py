@@ -129,6 +129,7 @@ def _pool(table: Table) -> Pool:
         continuation=table.optional("continuation", values.CONTINUATION, Continuation.NONE),
         context_tokens=table.optional("context_tokens", values.CONTEXT_TOKENS, None),
         max_concurrency=table.optional("max_concurrency", values.CONCURRENCY, None),
+        require_parity=table.optional("require_parity", values.YES_OR_NO, False),
     )
     table.finish()
     return pool

@@ -4,7 +4,7 @@ import re
 
 from secondsource.core.addresses import is_host, replica_base_url
 from secondsource.core.fleet import Continuation
-from secondsource.core.rules import Rule, number, one_of, text_rule, whole_number
+from secondsource.core.rules import Rule, number, one_of, text_rule, true_or_false, whole_number
 
 # Names go into response headers, metric labels and ledger rows: plain ASCII there saves every reader of them.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,6 +48,7 @@ STATE_DIR = text_rule(
 )
 REPLICA_URL = Rule('"http://127.0.0.1:9001"', "", replica_base_url)
 CONTINUATION = one_of(Continuation)
+YES_OR_NO = true_or_false()
 
 PORT = whole_number(0, 65535)  # 0: any free port
 WORKERS = whole_number(1, 1024)

@@ -75,6 +75,15 @@ def number(lowest: str, highest: str, unit: str = "") -> Rule[Decimal]:
     return Rule(str(max(bottom, Decimal(1))), bottom, accept)
 
 
+def true_or_false() -> Rule[bool]:
+    """Return the rule of `true` or `false`."""
+
+    def accept(value: object) -> bool | Refusal:
+        return value if isinstance(value, bool) else Refusal(f"expected true or false, got {describe(value)}")
+
+    return Rule("true", False, accept)
+
+
 def one_of(choices: type[Choice]) -> Rule[Choice]:
     """Return the rule of a text that names one of an enumeration's values."""
     first = next(iter(choices))

@@ -25,6 +25,7 @@ from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
 from secondsource.gateway.exchange import Exchange, Observer, Surroundings
 from secondsource.gateway.meter import Meter
+from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.probe import Prober, make_clients
 from secondsource.gateway.request_log import RequestLine, RequestLog, TriedLine, short_line, tried
@@ -65,6 +66,8 @@ class Service(Observer):
         self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
         self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
+        self._parity = ParityVerdicts(fleet)
+        self._parity.refresh(self.router)
         self.log = RequestLog(Path(fleet.state_dir))
         self.exchanges: dict[str, Exchange] = {}
         self._trails: dict[str, Trail] = {}
@@ -168,6 +171,7 @@ class Service(Observer):
     async def _keep_house(self) -> None:
         while True:
             self._connections.close_overdue()
+            self._parity.refresh(self.router)
             await asyncio.sleep(HOUSEKEEPING_S)
 
     # -- what the admin listener shows

@@ -15,11 +15,12 @@ from secondsource.policy.circuit import Circuit, CircuitState
 class PoolState:
     """A pool and what was found out about it while serving."""
 
-    __slots__ = ("continuation", "pool", "prefill_repeats", "replicas", "virtual")
+    __slots__ = ("admitted", "continuation", "pool", "prefill_repeats", "replicas", "virtual")
 
     def __init__(self, pool: Pool, random: Random) -> None:
         self.pool = pool
         self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
+        self.admitted = not pool.require_parity  # raised by the verdict of `secondsource parity`
         self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
         self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
         self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
@@ -91,6 +92,11 @@ class Router:
         """Every replica of the fleet, in the order of the file."""
         return tuple(replica for state in self.pools for replica in state.replicas)
 
+    def admit(self, at_par: Container[str]) -> None:
+        """Let traffic to the pools that need no parity, and of the others to those named in `at_par` alone."""
+        for state in self.pools:
+            state.admitted = not state.pool.require_parity or state.pool.name in at_par
+
     def serves(self, model: str) -> bool:
         """Return whether the fleet has a pool for this model."""
         return model in self._tiers
@@ -99,20 +105,21 @@ class Router:
         """Return whether at least one replica of the model is not known to be down."""
         return any(
             replica.circuit.state is not CircuitState.OPEN
-            for tier in self._tiers[model]
-            for state in tier
+            for state in self._admitted(model)
             for replica in state.replicas
         )
 
     def soonest(self, model: str, now: float) -> float:
         """Return the earliest time at which a replica of the model might be asked."""
-        states = (state for tier in self._tiers[model] for state in tier)
-        return min(replica.circuit.ready_at(now) for state in states for replica in state.replicas)
+        replicas = (replica for state in self._admitted(model) for replica in state.replicas)
+        return min((replica.circuit.ready_at(now) for replica in replicas), default=now)
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
-        states = (state for tier in self._tiers[model] for state in tier)
-        return any((state.pool.context_tokens or 0) > context_tokens for state in states)
+        return any((state.pool.context_tokens or 0) > context_tokens for state in self._admitted(model))
+
+    def _admitted(self, model: str) -> list[PoolState]:
+        return [state for tier in self._tiers[model] for state in tier if state.admitted]
 
     def has(self, wanted: Wanted, now: float) -> bool:
         """Return whether a replica could be chosen now, without choosing it."""
@@ -169,6 +176,8 @@ def _behind(usable: tuple[PoolState, list[Replica]]) -> float:
 
 def _fits(state: PoolState, wanted: Wanted) -> bool:
     pool = state.pool
+    if not state.admitted:
+        return False
     if pool.supplier in wanted.avoid_suppliers:
         return False
     if wanted.must_continue and state.continuation is Continuation.NONE:
