@@ -20,6 +20,7 @@ HEADERS = {
     "suppliers": "[suppliers.s]",
     "pools": "[[pools]]",
     "lanes": "[[lanes]]",
+    "tenants": "[tenants.t]",
     "keys": "[[keys]]",
 }
 

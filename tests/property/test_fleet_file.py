@@ -129,10 +129,12 @@ def _lines(fleet: Fleet) -> Iterator[str]:
         fields = msgspec.structs.asdict(pool)
         fields |= _prices(fields.pop("price"), pool.chips_per_replica)
         yield from _pairs(**fields)
-    for header, records in (("lanes", fleet.lanes), ("keys", fleet.keys)):
-        for record in records:
-            yield f"[[{header}]]"
-            yield from _pairs(**msgspec.structs.asdict(record))
+    for lane in fleet.lanes:  # what lanes promise and keys may use is refused still
+        yield "[[lanes]]"
+        yield from _pairs(name=lane.name)
+    for key in fleet.keys:
+        yield "[[keys]]"
+        yield from _pairs(sha256=key.sha256, tenant=key.tenant, lane=key.lane)
 
 
 def _prices(price: Price, chips: int) -> dict[str, object]:

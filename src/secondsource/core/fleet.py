@@ -68,10 +68,20 @@ class Price(Record, frozen=True, kw_only=True):
     nano_usd_per_million_output_tokens: int = 0
 
 
+class Cap(StrEnum):
+    """What wins when every supplier that has room is at its share: serving, or the cap."""
+
+    SOFT = "soft"
+    HARD = "hard"
+
+
 class Supplier(Record, frozen=True, kw_only=True):
-    """Who rents replicas to us."""
+    """Who rents replicas to us, and how much of the spend it may have in any window of `share_window_s` seconds."""
 
     name: str
+    max_share: float | None = None
+    share_window_s: float = 3600.0
+    cap: Cap = Cap.SOFT
 
 
 class Pool(Record, frozen=True, kw_only=True):
@@ -95,9 +105,32 @@ class Pool(Record, frozen=True, kw_only=True):
 
 
 class Lane(Record, frozen=True, kw_only=True):
-    """A class of traffic."""
+    """A class of traffic, and what it is promised: seconds to the first token, and per further token."""
 
     name: str
+    priority: int = 0  # smaller first
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    max_waiting: int = 1000  # requests that may wait for a replica at once
+
+
+class Allowance(Record, frozen=True, kw_only=True):
+    """The most that a key or a tenant may use; None is no limit."""
+
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    nano_usd_per_minute: int | None = None
+    nano_usd_per_day: int | None = None
+
+
+class Tenant(Record, frozen=True, kw_only=True):
+    """Who is charged: its share among the tenants of a lane, and what all its keys together may use."""
+
+    name: str
+    weight: float = 1.0
+    allowance: Allowance = Allowance()
 
 
 class Key(Record, frozen=True, kw_only=True):
@@ -106,6 +139,7 @@ class Key(Record, frozen=True, kw_only=True):
     sha256: str
     tenant: str
     lane: str
+    allowance: Allowance = Allowance()
 
 
 class Fleet(Record, frozen=True, kw_only=True):
@@ -120,6 +154,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     suppliers: tuple[Supplier, ...]
     pools: tuple[Pool, ...]
     lanes: tuple[Lane, ...] = (Lane(name="default"),)
+    tenants: tuple[Tenant, ...] = ()  # those of whom the file says anything
     keys: tuple[Key, ...] = ()
 
     @property

@@ -61,6 +61,14 @@ def _names_of_nothing(fleet: Fleet) -> Iterator[Contradiction]:
             yield Contradiction(("keys", place, "lane"), message + _choice(key.lane, lanes))
 
 
+def _tenants_without_key(fleet: Fleet) -> Iterator[Contradiction]:
+    known = list(dict.fromkeys(key.tenant for key in fleet.keys))
+    for tenant in fleet.tenants:
+        if tenant.name not in known:
+            message = f'no key is of tenant "{tenant.name}"; add [[keys]] with that tenant, or '
+            yield Contradiction(("tenants", tenant.name), message + _choice(tenant.name, known))
+
+
 def _choice(given: str, known: Sequence[str]) -> str:
     return f"name one that exists: {suggestion(given, known)}" if known else "there is none yet"
 
@@ -140,6 +148,7 @@ _CHECKS: tuple[Callable[[Fleet], Iterator[Contradiction]], ...] = (
     _image_model,
     _duplicate_names,
     _names_of_nothing,
+    _tenants_without_key,
     _one_port,
     _open_doors,
     _tenant_is_admin,

@@ -1,7 +1,5 @@
 """The tables of the fleet file, each read into its record: which keys there are, their types and defaults."""
 
-from decimal import Inexact, localcontext
-
 from secondsource.core import fleet_values as values
 from secondsource.core.fleet import (
     AdminListener,
@@ -14,9 +12,20 @@ from secondsource.core.fleet import (
     Pool,
     Price,
     Supplier,
+    Tenant,
     Timeouts,
 )
-from secondsource.core.money import NANO_USD
+from secondsource.core.fleet_money import read_nano_usd
+from secondsource.core.fleet_terms import (
+    ALLOWANCES,
+    LANE_TERMS,
+    SUPPLIER_TERMS,
+    TENANT_TERMS,
+    read_key,
+    read_lane,
+    read_supplier,
+    read_tenant,
+)
 from secondsource.core.strict_toml import Table
 
 NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored, and we never ignore)"
@@ -24,9 +33,6 @@ NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored
 ANSWER_PER_FIRST_TOKEN = 6  # of patience with a whole answer, where no first token can be seen
 
 _DEFAULT = Fleet(suppliers=(), pools=())
-_SUPPLIER_NOT_ENFORCED = ("max_share", "share_window")
-_LANE_NOT_ENFORCED = ("priority", "ttft_s", "tpot_s")
-_KEY_NOT_ENFORCED = ("usd_per_day", "requests_per_minute", "tokens_per_minute")
 
 
 def read_fleet(root: Table) -> Fleet:
@@ -42,6 +48,7 @@ def read_fleet(root: Table) -> Fleet:
         suppliers=tuple(_supplier(name, table) for name, table in root.named_tables("suppliers", values.NAME)),
         pools=tuple(_pool(table) for table in root.tables("pools")),
         lanes=read_lanes(root),
+        tenants=tuple(_tenant(name, table) for name, table in root.named_tables("tenants", values.TENANT)),
         keys=tuple(_key(table) for table in root.tables("keys")),
     )
     root.finish()
@@ -106,9 +113,10 @@ def _limits(table: Table) -> Limits:
 
 
 def _supplier(name: str, table: Table) -> Supplier:
-    table.refuse(_SUPPLIER_NOT_ENFORCED, NOT_ENFORCED)
+    table.refuse(SUPPLIER_TERMS, NOT_ENFORCED)
+    supplier = read_supplier(name, table)
     table.finish()
-    return Supplier(name=name)
+    return supplier
 
 
 def _pool(table: Table) -> Pool:
@@ -137,10 +145,10 @@ def _pool(table: Table) -> Pool:
 
 def _price(table: Table, chips: int) -> Price:
     """Return a pool's price, rent or by the token; a pool with neither costs nothing."""
-    rent = _nano_usd(table, "usd_per_chip_hour", chips)
-    tokens_in = _nano_usd(table, "usd_per_million_input_tokens")
-    cached = _nano_usd(table, "usd_per_million_cached_tokens")
-    tokens_out = _nano_usd(table, "usd_per_million_output_tokens")
+    rent = read_nano_usd(table, "usd_per_chip_hour", chips)
+    tokens_in = read_nano_usd(table, "usd_per_million_input_tokens")
+    cached = read_nano_usd(table, "usd_per_million_cached_tokens")
+    tokens_out = read_nano_usd(table, "usd_per_million_output_tokens")
     if tokens_in is None and cached is None and tokens_out is None:
         return Price(nano_usd_per_replica_hour=rent or 0)
     if rent is not None:
@@ -159,36 +167,22 @@ def _price(table: Table, chips: int) -> Price:
     )
 
 
-def _nano_usd(table: Table, key: str, times: int = 1) -> int | None:
-    """Return a key's dollars times `times` in nano-dollars, exactly; what is finer than that is a fault."""
-    amount = table.optional(key, values.USD, None)
-    if amount is None:
-        return None
-    with localcontext(prec=60) as context:
-        context.traps[Inexact] = True
-        try:
-            nano_usd = amount * times * NANO_USD
-            if nano_usd == nano_usd.to_integral_value():
-                return int(nano_usd)
-        except Inexact:
-            pass  # more digits than any price has: finer than a nano-dollar too
-    table.report(key, "finer than one nano-dollar; give at most 9 decimal places")
-    return 0
-
-
 def _lane(table: Table) -> Lane:
-    lane = Lane(name=table.required("name", values.NAME))
-    table.refuse(_LANE_NOT_ENFORCED, NOT_ENFORCED)
+    table.refuse(LANE_TERMS, NOT_ENFORCED)
+    lane = read_lane(table)
     table.finish()
     return lane
 
 
+def _tenant(name: str, table: Table) -> Tenant:
+    table.refuse(TENANT_TERMS, NOT_ENFORCED)
+    tenant = read_tenant(name, table)
+    table.finish()
+    return tenant
+
+
 def _key(table: Table) -> Key:
-    key = Key(
-        sha256=table.required("sha256", values.SHA256),
-        tenant=table.required("tenant", values.TENANT),
-        lane=table.required("lane", values.NAME),
-    )
-    table.refuse(_KEY_NOT_ENFORCED, NOT_ENFORCED)
+    table.refuse(ALLOWANCES, NOT_ENFORCED)
+    key = read_key(table)
     table.finish()
     return key

@@ -3,7 +3,7 @@
 import re
 
 from secondsource.core.addresses import is_host, replica_base_url
-from secondsource.core.fleet import Continuation
+from secondsource.core.fleet import Cap, Continuation
 from secondsource.core.rules import Rule, number, one_of, text_rule, true_or_false, whole_number
 
 # Names go into response headers, metric labels and ledger rows: plain ASCII there saves every reader of them.
@@ -48,6 +48,7 @@ STATE_DIR = text_rule(
 )
 REPLICA_URL = Rule('"http://127.0.0.1:9001"', "", replica_base_url)
 CONTINUATION = one_of(Continuation)
+CAP = one_of(Cap)
 YES_OR_NO = true_or_false()
 
 PORT = whole_number(0, 65535)  # 0: any free port
@@ -58,5 +59,10 @@ CONTEXT_TOKENS = whole_number(1, 1_000_000_000, "tokens")
 CONCURRENCY = whole_number(1, 1_000_000, "attempts")
 LIMIT_BYTES = whole_number(1024, 2**40, "bytes")
 SECONDS = number("0.001", "86400", "seconds")
+PRIORITY = whole_number(0, 1_000_000)
+WAITING = whole_number(0, 1_000_000, "requests")
+COUNT = whole_number(0, 10**15)
+SHARE = number("0", "1")
+SHARE_WINDOW = number("60", "2678400", "seconds")
 WEIGHT = number("0.000001", "1000000")
 USD = number("0", "1000000", "dollars")
