@@ -45,10 +45,9 @@ class _Holder(msgspec.Struct):
 class Scheduler:
     """Owns who waits and who holds which slot. Requests are named by the caller's numbers."""
 
-    def __init__(self, *, slots: int, chunk_tokens: int, most_waiting: int) -> None:
+    def __init__(self, *, slots: int, chunk_tokens: int) -> None:
         self._free = list(range(slots))
         self._chunk_tokens = chunk_tokens
-        self._most_waiting = most_waiting
         self._waiting: deque[_Holder] = deque()
         self._reading: dict[int, _Holder] = {}  # by slot, in order of arrival
         self._running: dict[int, _Holder] = {}  # by slot
@@ -59,12 +58,9 @@ class Scheduler:
         """How busy the engine is now."""
         return Load(waiting=len(self._waiting), running=len(self._reading) + len(self._running))
 
-    def submit(self, request: int, prompt_tokens: int) -> bool:
-        """Queue a request whose prompt has at least one token; False when too many wait already."""
-        if len(self._waiting) >= self._most_waiting:
-            return False
+    def submit(self, request: int, prompt_tokens: int) -> None:
+        """Queue a request whose prompt has at least one token; how many may wait is the caller's to bound."""
         self._waiting.append(_Holder(request, prompt_tokens))
-        return True
 
     def remove(self, request: int) -> int | None:
         """Forget a request that is finished or whose client left; returns the slot that is free at once, if it had one.

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 from secondsource.engine.scheduler import Decode, Load, Prefill, Scheduler
 
 
-def scheduler(*, slots: int = 2, chunk: int = 4, waiting: int = 8) -> Scheduler:
-    return Scheduler(slots=slots, chunk_tokens=chunk, most_waiting=waiting)
+def scheduler(*, slots: int = 2, chunk: int = 4) -> Scheduler:
+    return Scheduler(slots=slots, chunk_tokens=chunk)
 
 
 def test_a_prompt_is_read_in_chunks_and_then_decoded() -> None:
     one = scheduler()
     assert one.next() is None
-    assert one.submit(7, 9)
+    one.submit(7, 9)
     assert one.next() == Prefill(7, 0, 0, 4, last=False)
     assert one.next() == Prefill(7, 0, 4, 8, last=False)
     assert one.next() == Prefill(7, 0, 8, 9, last=True)
@@ -38,13 +38,11 @@ def test_running_answers_get_a_token_between_two_chunks_of_a_long_prompt() -> No
     ]
 
 
-def test_requests_wait_in_order_of_arrival_and_no_more_than_allowed() -> None:
-    one = scheduler(slots=1, waiting=2)
-    assert one.submit(1, 1)
-    one.next()
-    assert one.submit(2, 1)
-    assert one.submit(3, 1)
-    assert not one.submit(4, 1)
+def test_requests_wait_in_order_of_arrival() -> None:
+    one = scheduler(slots=1)
+    for request in (1, 2, 3):
+        one.submit(request, 1)
+    assert one.next() == Prefill(1, 0, 0, 1, last=True)
     assert one.load == Load(waiting=2, running=1)
     assert one.remove(1) == 0
     assert one.next() == Prefill(2, 0, 0, 1, last=True)
@@ -75,15 +73,15 @@ def test_who_leaves_frees_its_slot_at_once_wherever_it_is() -> None:
 def test_every_prompt_is_read_once_in_order_and_no_slot_has_two_owners(
     slots: int, chunk: int, events: list[tuple[str, int]]
 ) -> None:
-    one = scheduler(slots=slots, chunk=chunk, waiting=3)
+    one = scheduler(slots=slots, chunk=chunk)
     lengths: dict[int, int] = {}
     read: dict[int, int] = {}
     gone: set[int] = set()
     fresh = 0
     for event, number in events:
         if event == "submit":
-            if one.submit(fresh, number + 1):
-                lengths[fresh], read[fresh] = number + 1, 0
+            one.submit(fresh, number + 1)
+            lengths[fresh], read[fresh] = number + 1, 0
             fresh += 1
         elif event == "remove" and number in lengths:
             one.remove(number)
@@ -101,6 +99,5 @@ def test_every_prompt_is_read_once_in_order_and_no_slot_has_two_owners(
             else:
                 assert one.load.waiting == one.load.running == 0
     assert one.load.running <= slots
-    assert one.load.waiting <= 3
     one.next()
     assert one.load.waiting == 0 or one.load.running == slots, "one waits beside a free slot"
