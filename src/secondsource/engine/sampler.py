@@ -6,11 +6,13 @@ row asks for is skipped at run time, and not by compiling another function.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+Array = Any  # jax.Array, or np.ndarray until a compiled function takes it
 
 MOST_TOP_LOGPROBS = 20
 _BITS = 32
@@ -19,24 +21,24 @@ _BITS = 32
 class Settings(NamedTuple):
     """How each row is sampled; arrays [S], with the values that change nothing in brackets."""
 
-    temperature: jax.Array  # float32; 0 takes the likeliest
-    top_k: jax.Array  # int32 [0]: only the k likeliest
-    top_p: jax.Array  # float32 [1]: only the likeliest whose probabilities reach p together
-    min_p: jax.Array  # float32 [0]: only those at least this part as likely as the likeliest
-    repetition_penalty: jax.Array  # float32 [1], over prompt and answer
-    presence_penalty: jax.Array  # float32 [0], over the answer
-    frequency_penalty: jax.Array  # float32 [0], over the answer
-    seed: jax.Array  # uint32
-    marked: jax.Array  # bool [False]: the row's `Marks` change its logits
-    wants_logprobs: jax.Array  # bool [False]
+    temperature: Array  # float32; 0 takes the likeliest
+    top_k: Array  # int32 [0]: only the k likeliest
+    top_p: Array  # float32 [1]: only the likeliest whose probabilities reach p together
+    min_p: Array  # float32 [0]: only those at least this part as likely as the likeliest
+    repetition_penalty: Array  # float32 [1], over prompt and answer
+    presence_penalty: Array  # float32 [0], over the answer
+    frequency_penalty: Array  # float32 [0], over the answer
+    seed: Array  # uint32
+    marked: Array  # bool [False]: the row's `Marks` change its logits
+    wants_logprobs: Array  # bool [False]
 
 
 class Marks(NamedTuple):
     """What has been seen in each row, and what the client favours."""
 
-    prompt: jax.Array  # bool [S, V]: in the prompt
-    made: jax.Array  # int32 [S, V]: how often in the answer
-    bias: jax.Array  # float32 [S, V]: added to the logits
+    prompt: Array  # bool [S, V]: in the prompt
+    made: Array  # int32 [S, V]: how often in the answer
+    bias: Array  # float32 [S, V]: added to the logits
 
 
 class Sampled(NamedTuple):
