@@ -29,11 +29,26 @@ class Seen:
     tokens_in: int = 0
     tokens_sent: int = 0
     text_sent: str = ""
+    events_sent: int = 0  # that carried text
+    usage_sent: bool = False  # a true one
     status: int = 0
     finished: bool = False  # a finish_reason was sent
     peer_closed_early: bool = False
     ended_at: float = 0.0
     trailing_assistant: bool = field(default=False)
+
+    @property
+    def attempt_id(self) -> str:
+        """What the gateway's books call this request, which it sends along."""
+        return self.headers.get("x-request-id", "")
+
+    def note(self, piece: Piece) -> None:
+        """Note an event that leaves."""
+        self.tokens_sent += piece.tokens
+        self.text_sent += piece.text
+        self.events_sent += bool(piece.text)
+        self.finished = self.finished or piece.final
+        self.usage_sent = self.usage_sent or (piece.usage and self.fault.kind is not Kind.LYING_USAGE)
 
 
 def refusal(fault: Fault) -> bytes | None:
@@ -100,6 +115,12 @@ async def before_answer(connection: Connection, fault: Fault) -> bool:
     return True
 
 
+BREAKS_WHOLE = {
+    *(Kind.UNASKED_GZIP, Kind.TRUNCATED_GZIP, Kind.LENGTH_LONG, Kind.LENGTH_SHORT, Kind.CUT, Kind.CUT_CLEAN),
+    *(Kind.CUT_IN_EVENT, Kind.CUT_IN_CHARACTER, Kind.CUT_RST, Kind.STALL, Kind.GARBLED, Kind.NULS),
+}
+
+
 async def send_whole(connection: Connection, answer: Answer, seen: Seen) -> None:
     """Send an answer that is not streamed, with the faults that apply to one."""
     body = rendering.whole(_with_usage_fault(answer, seen.fault))
@@ -108,7 +129,9 @@ async def send_whole(connection: Connection, answer: Answer, seen: Seen) -> None
         await _gigabyte(connection, streamed=False)
         return
     seen.tokens_sent = sum(len(ids) for ids in answer.work.ids)  # made, whatever becomes of them
-    seen.finished = kind not in STRIKES
+    seen.text_sent = rendering.whole_text(body)
+    seen.finished = kind not in BREAKS_WHOLE
+    seen.usage_sent = seen.finished and answer.usage_given and kind is not Kind.LYING_USAGE
     if kind in {Kind.UNASKED_GZIP, Kind.TRUNCATED_GZIP}:
         packed = gzip.compress(body)
         await _gzip(connection, packed, whole=kind is Kind.UNASKED_GZIP)
@@ -226,14 +249,12 @@ async def _until_fault(
             return
         if piece.payload == rendering.DONE and fault.kind in {Kind.NO_DONE, Kind.NO_DONE_FIN, Kind.NO_DONE_SILENT}:
             return
-        before = seen.tokens_sent, seen.text_sent, seen.finished
-        seen.tokens_sent += piece.tokens  # noted first, so that a peer who has it finds it noted
-        seen.text_sent += piece.text
-        seen.finished = seen.finished or piece.final
+        before = seen.tokens_sent, seen.text_sent, seen.events_sent, seen.finished, seen.usage_sent
+        seen.note(piece)  # first, so that a peer who has it finds it noted
         try:
             await _send_piece(connection, piece, fault, position)
         except PeerGoneError:
-            seen.tokens_sent, seen.text_sent, seen.finished = before
+            seen.tokens_sent, seen.text_sent, seen.events_sent, seen.finished, seen.usage_sent = before
             raise
         wait = fault.seconds if fault.kind is Kind.DRIP else pace
         if wait and piece.tokens:
@@ -255,9 +276,8 @@ async def _send_piece(connection: Connection, piece: Piece, fault: Fault, positi
 
 async def _send_in_one(connection: Connection, pieces: list[Piece], seen: Seen) -> None:
     """Send every event in a single chunk."""
-    seen.tokens_sent = sum(piece.tokens for piece in pieces)
-    seen.text_sent = "".join(piece.text for piece in pieces)
-    seen.finished = True
+    for piece in pieces:
+        seen.note(piece)
     await connection.write(wire.chunk(b"".join(piece.payload for piece in pieces)) + wire.LAST_CHUNK)
 
 

@@ -17,6 +17,7 @@ class Piece:
     tokens: int = 0
     text: str = ""
     final: bool = False  # carries a finish_reason, or comes after one
+    usage: bool = False  # tells the usage
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def stream(answer: Answer) -> Iterator[Piece]:
             last |= {"delta": {}, "logprobs": None}
         yield Piece(event(frame | {"choices": [last]} | extra), final=True)
     if wants_usage and answer.usage_given:
-        yield Piece(event(frame | {"choices": [], "usage": answer.usage()}), final=True)
+        yield Piece(event(frame | {"choices": [], "usage": answer.usage()}), final=True, usage=True)
     yield Piece(DONE, final=True)
 
 
@@ -190,3 +191,9 @@ def whole(answer: Answer) -> bytes:
     if answer.usage_given:
         data["usage"] = answer.usage()
     return json.dumps(data, ensure_ascii=False).encode()
+
+
+def whole_text(body: bytes) -> str:
+    """Return the text of every choice of an answer that is not streamed, one after another."""
+    choices = json.loads(body)["choices"]
+    return "".join(choice.get("text") or (choice.get("message") or {}).get("content") or "" for choice in choices)

@@ -148,12 +148,13 @@ class Relay:
         self._pass(event, chunk, out)
 
     def _spliced(self, splice: Splice, payload: bytes, chunk: Chunk, out: list[bytes]) -> None:
+        repeated = splice.repeated
         try:
             rewritten = splice.feed(payload)
         except DepartedError:
             self._fail(Outcome.DEPARTED, "the answer made afresh differs from what was already sent")
             return
-        self.tokens_out += _adds(chunk)
+        self.tokens_out += _adds(chunk) + repeated - splice.repeated
         if rewritten is not None:
             self._pass(b"data: " + rewritten, parse_chunk(rewritten), out, count=False)
 

@@ -55,6 +55,7 @@ class Splice:
         self._method = method
         self._tokens_before = delivered.tokens
         self.repeats = repeats  # what is known of the engine, and what this answer shows
+        self.repeated = 0  # events that only said the given prefix again: nothing was made for them
         self._repeated: dict[tuple[int, str], Repeat] = {}
         self._undecided = ""  # text that may be a repetition of the prefix
         self._half = ""  # what may be half a character
@@ -141,6 +142,7 @@ class Splice:
                 if self._method is Method.REMAKE:
                     raise DepartedError
                 del self._repeated[index, "text"]
+                self.repeated = 0
                 if len(repeat.expected) >= SURE_REPEAT:
                     self.repeats = False
                 return self._without_gap(self._undecided + text)
@@ -148,9 +150,11 @@ class Splice:
             if repeat.over and rest:
                 self._confirm(index, repeat)
                 return self._without_gap(rest)
+            self.repeated += self._method is Method.PREFILL
         if last and not repeat.over and self._method is Method.PREFILL:
             # It ended inside what looked like a repetition: a short continuation that begins as the prefix did.
             del self._repeated[index, "text"]
+            self.repeated = 0
             return self._without_gap(self._undecided)
         return ""
 
