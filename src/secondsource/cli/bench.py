@@ -1,6 +1,7 @@
 """`secondsource bench`: ours beside its peers, in one run."""
 
 import argparse
+from pathlib import Path
 
 from secondsource.cli.plan import require_solver
 
@@ -15,11 +16,38 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     plan.add_argument("--skip-futures", action="store_true", help="leave out the plans over futures")
     plan.add_argument("--json", action="store_true", help="the table as JSON on standard output")
     plan.set_defaults(run=_run_plan)
+    _add_gateway(benches)
+
+
+def _add_gateway(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    gateway = benches.add_parser(
+        "gateway",
+        help="the gateway beside vllm-router, sglang-router, LiteLLM and nginx, one core each",
+        description="Put the gateway, with keys, ledger, metrics and log on, beside its peers: the same fake "
+        "replica, the same load, one core each, rounds interleaved. Needs two cores, wrk, taskset, a C compiler "
+        "and, for its row, nginx; the others are installed, pinned, into the user's cache directory.",
+    )
+    only = "this gateway, or this row, alone; may be given again (a wrong name is told the right ones)"
+    gateway.add_argument("--only", action="append", default=[], metavar="NAME", help=only)
+    gateway.add_argument("--rounds", type=int, default=3, help="how often each row is measured (3); medians are shown")
+    gateway.add_argument("--minutes", type=float, help="instead: load our gateway so long, and show its memory")
+    gateway.add_argument("--write", type=Path, metavar="PAGE.md", help="put the result into its section of this page")
+    gateway.add_argument("--keep", type=Path, metavar="FILE", help="keep what is measured here, and go on from there")
+    lock = "lock this file while a row is measured, so that who shares the machine can keep out; may be given again"
+    gateway.add_argument("--lock", type=Path, action="append", default=[], metavar="FILE", help=lock)
+    gateway.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    gateway.set_defaults(run=_run_gateway)
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
     # The solver is heavy, and an extra: the other verbs start without it.
     require_solver()
     from secondsource.cli.bench_plan import run  # noqa: PLC0415
+
+    return run(arguments)
+
+
+def _run_gateway(arguments: argparse.Namespace) -> int:
+    from secondsource.cli.bench_gateway import run  # noqa: PLC0415
 
     return run(arguments)

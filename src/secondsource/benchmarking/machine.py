@@ -1,0 +1,30 @@
+"""The machine that numbers are from, in words."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def describe_machine() -> str:
+    """Return processor, cores, memory, kernel and Python in one line."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return (
+        f"{processor(_read(Path('/proc/cpuinfo')))}, {os.cpu_count()} cores, {memory_gb:.0f} GB, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def processor(cpuinfo: str) -> str:
+    """Return the first processor's name in the text of /proc/cpuinfo."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
