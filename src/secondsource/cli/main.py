@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import bench, bill, catalog, key, plan, up
+from secondsource.cli import bench, bill, catalog, key, parity, plan, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     up.add(verbs)
     bill.add(verbs)
     bench.add(verbs)
+    parity.add(verbs)
     plan.add(verbs)
     return parser
 

@@ -1,0 +1,1 @@
+"""Replicas with a fault seeded into them, for `secondsource parity` to find."""
