@@ -16,9 +16,14 @@ class Cache(NamedTuple):
     values: tuple[Array, ...]
 
 
+def cache_shape(config: ModelConfig, slots: int, context_tokens: int) -> tuple[int, int, int, int]:
+    """Return the shape of one layer's keys, and of its values."""
+    return slots, config.kv_heads, context_tokens, config.head_width
+
+
 def empty_cache(config: ModelConfig, slots: int, context_tokens: int, dtype: jnp.dtype) -> Cache:
     """Return a cache of zeros. A slot is freed by nothing: the next prefill from 0 overwrites it."""
-    shape = (slots, config.kv_heads, context_tokens, config.head_width)
+    shape = cache_shape(config, slots, context_tokens)
     keys = tuple(jnp.zeros(shape, dtype) for _ in range(config.layers))
     values = tuple(jnp.zeros(shape, dtype) for _ in range(config.layers))
     return Cache(keys, values)

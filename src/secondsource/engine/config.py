@@ -1,14 +1,13 @@
 """The numbers of one dense decoder-only model, as the decoder needs them."""
 
-from collections.abc import Mapping, Sequence
-
 import msgspec
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One dense decoder-only transformer; hashable, so that a compiled function may be keyed by it.
 
-    Widths and counts are of elements; `context_tokens` is what the model was trained for.
+    Widths and counts are of elements; `context_tokens` is what the model was trained for. Made by
+    `config_gguf` or `config_huggingface`.
     """
 
     family: str  # a key of families.FAMILIES
@@ -39,19 +38,3 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     def group(self) -> int:
         """Query heads that share one key and value head."""
         return self.heads // self.kv_heads
-
-    @staticmethod
-    def from_gguf(metadata: Mapping[str, object], rope_divisors: Sequence[float] = ()) -> "ModelConfig":
-        """Return the config of a GGUF file's metadata; `rope_divisors` is its tensor `rope_freqs.weight`.
-
-        Raises InputError for an architecture that is not one of ours, or a key that is missing.
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def from_huggingface(document: Mapping[str, object]) -> "ModelConfig":
-        """Return the config of a Hugging Face `config.json`, parsed.
-
-        Raises InputError for an architecture or a kind of rope scaling that is not one of ours.
-        """
-        raise NotImplementedError

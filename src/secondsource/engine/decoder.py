@@ -1,10 +1,19 @@
-"""The one decoder that every family shares: pure functions of parameters, tokens and cache."""
+"""The one decoder that every family shares: pure functions of parameters, tokens and cache.
+
+Layers are unrolled: a scan over layers, with the cache among what is scanned, makes XLA keep the cache
+several times over. Norms, softmax and logits are float32 whatever the weights are.
+"""
 
 import jax
+import jax.numpy as jnp
 
 from secondsource.engine.cache import Cache
 from secondsource.engine.config import ModelConfig
-from secondsource.engine.parameters import Parameters
+from secondsource.engine.linear import contract, look_up, unembed
+from secondsource.engine.parameters import Layer, Parameters
+from secondsource.engine.rotary import rotate, rotation
+
+_FAR_BELOW = -1e30  # a masked score; finite, so that a row with nothing to look at is no NaN
 
 
 def prefill(
@@ -26,7 +35,13 @@ def prefill(
     length 0 changes nothing. `context` (static) bounds the positions looked at: every start + length must be
     at most that; None is the cache's whole context. With `all_positions` the logits are [B, T, V].
     """
-    raise NotImplementedError
+    offsets = jnp.arange(tokens.shape[1])[None, :]
+    positions = starts[:, None] + offsets
+    hidden, cache = _layers(parameters, config, tokens, positions, offsets < lengths[:, None], slots, cache, context)
+    if not all_positions:
+        last = jnp.maximum(lengths - 1, 0)
+        hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    return _logits(parameters, config, hidden), cache
 
 
 def decode_step(
@@ -44,4 +59,117 @@ def decode_step(
     `tokens` [S] int32 stand at `positions` [S]; where `active` [S] bool is false, the slot's cache is left
     alone and its logits mean nothing. `context` (static) as in `prefill`: every active position is below it.
     """
-    raise NotImplementedError
+    one = (slice(None), None)
+    hidden, cache = _layers(parameters, config, tokens[one], positions[one], active[one], None, cache, context)
+    return _logits(parameters, config, hidden[:, 0]), cache
+
+
+def _layers(
+    parameters: Parameters,
+    config: ModelConfig,
+    tokens: jax.Array,  # [B, T]
+    positions: jax.Array,  # [B, T]
+    present: jax.Array,  # [B, T] bool: false for padding
+    slots: jax.Array | None,  # [B]; None: row b is slot b
+    cache: Cache,
+    context: int | None,
+) -> tuple[jax.Array, Cache]:
+    """Return the normed last hidden state [B, T, width] and the cache with the tokens' keys and values in it."""
+    whole = cache.keys[0].shape[2]
+    context = whole if context is None else context
+    # Padding is written past the end, which a scatter drops.
+    written_at = jnp.where(present, positions, whole)
+    global_rotation = rotation(positions, config.head_width, config.rope_base, config.rope_divisors)
+    local_rotation = rotation(positions, config.head_width, config.local_rope_base or config.rope_base, ())
+    seen = _seen(positions, context, 0)
+    seen_locally = _seen(positions, context, config.window_tokens)
+    hidden = look_up(parameters.embedding, tokens, parameters.final_norm.dtype)
+    hidden = hidden * jnp.asarray(config.embedding_scale, hidden.dtype)
+    keys, values = list(cache.keys), list(cache.values)
+    for index, layer in enumerate(parameters.layers):
+        local = index in config.local_layers
+        query, key, value = _project(layer, config, hidden, local_rotation if local else global_rotation)
+        keys[index] = _write(keys[index], key, slots, written_at)
+        values[index] = _write(values[index], value, slots, written_at)
+        mixed = _attend(
+            query,
+            _read(keys[index], slots, context),
+            _read(values[index], slots, context),
+            seen_locally if local else seen,
+            config,
+        )
+        mixed = contract(mixed, layer.output, 3)
+        hidden = hidden + _norm_if(mixed, layer.attention_post_norm, config)
+        hidden = hidden + _norm_if(_feed_forward(layer, config, hidden), layer.feed_forward_post_norm, config)
+    return rms_norm(hidden, parameters.final_norm, config.norm_epsilon), Cache(tuple(keys), tuple(values))
+
+
+def rms_norm(hidden: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
+    """Return `hidden` divided by its root mean square over the last axis, times `weight`."""
+    wide = hidden.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
+    return (wide * weight.astype(jnp.float32)).astype(hidden.dtype)
+
+
+def _norm_if(hidden: jax.Array, weight: jax.Array | None, config: ModelConfig) -> jax.Array:
+    return hidden if weight is None else rms_norm(hidden, weight, config.norm_epsilon)
+
+
+def _project(
+    layer: Layer, config: ModelConfig, hidden: jax.Array, turn: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the query [B, T, K, G, D], the key and the value [B, T, K, D], rotated."""
+    normed = rms_norm(hidden, layer.attention_norm, config.norm_epsilon)
+    query = _norm_if(contract(normed, layer.query, 1), layer.query_norm, config)
+    key_value = contract(normed, layer.key_value, 1)
+    key = _norm_if(key_value[:, :, 0], layer.key_norm, config)
+    query = rotate(query, turn) * jnp.asarray(config.query_scale or config.head_width**-0.5, query.dtype)
+    return query, rotate(key, turn), key_value[:, :, 1]
+
+
+def _write(held: jax.Array, new: jax.Array, slots: jax.Array | None, written_at: jax.Array) -> jax.Array:
+    """Return the cache array [S, K, C, D] with `new` [B, T, K, D] at those positions; past the end: nowhere."""
+    rows = jnp.arange(new.shape[0]) if slots is None else slots
+    heads = jnp.arange(new.shape[2])
+    place = (rows[:, None, None], heads[None, None, :], written_at[:, :, None])
+    return held.at[place].set(new.astype(held.dtype), mode="drop", unique_indices=True)
+
+
+def _read(held: jax.Array, slots: jax.Array | None, context: int) -> jax.Array:
+    """Return what the rows look at, [B, K, context, D]."""
+    held = jax.lax.slice_in_dim(held, 0, context, axis=2)
+    return held if slots is None else held.at[slots].get(mode="clip")
+
+
+def _seen(positions: jax.Array, context: int, window: int) -> jax.Array:
+    """Return [B, T, context]: whether a token at each position looks at each place; window 0 is no bound."""
+    places = jnp.arange(context)
+    distance = positions[:, :, None] - places
+    return (distance >= 0) & (distance < window) if window else distance >= 0
+
+
+def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, config: ModelConfig) -> jax.Array:
+    """Return attention's mix of the values, [B, T, K, G, D]."""
+    scores = jnp.einsum("btkgd,bkcd->bkgtc", query, keys, preferred_element_type=jnp.float32)
+    scores = _soft_cap(scores, config.attention_soft_cap)
+    scores = jnp.where(seen[:, None, None], scores, _FAR_BELOW)
+    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    mixed = jnp.einsum("bkgtc,bkcd->btkgd", shares, values, preferred_element_type=jnp.float32)
+    return mixed.astype(query.dtype)
+
+
+def _feed_forward(layer: Layer, config: ModelConfig, hidden: jax.Array) -> jax.Array:
+    normed = rms_norm(hidden, layer.feed_forward_norm, config.norm_epsilon)
+    gate_up = contract(normed, layer.gate_up, 1)
+    gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
+    gate = jax.nn.gelu(gate, approximate=True) if config.activation == "gelu_tanh" else jax.nn.silu(gate)
+    return contract(gate * up, layer.down, 1)
+
+
+def _logits(parameters: Parameters, config: ModelConfig, hidden: jax.Array) -> jax.Array:
+    """Return logits over the vocabulary in float32; `hidden` is [..., width]."""
+    return _soft_cap(unembed(hidden, parameters), config.logit_soft_cap)
+
+
+def _soft_cap(scores: jax.Array, cap: float) -> jax.Array:
+    return jnp.tanh(scores / cap) * cap if cap else scores

@@ -6,7 +6,6 @@ with more chips than key/value heads can split both and copy the keys.
 
 from typing import Any, NamedTuple
 
-
 Array = Any  # jax.Array, jax.ShapeDtypeStruct, or a sharding: a pytree of parameters may hold any of them
 
 
@@ -39,4 +38,8 @@ class Parameters(NamedTuple):
     embedding: Array | Quantized  # [vocabulary, width]
     layers: tuple[Layer, ...]
     final_norm: Array  # [width]; its dtype is the dtype that activations have
-    unembedding: Array | Quantized | None  # [width, vocabulary]; None: tied to the embedding
+    unembedding: Array | Quantized | None  # [vocabulary, width]; None: tied to the embedding
+
+
+# How many leading axes of a weight are summed over; the rest are its outputs, which have the scales.
+SUMMED_AXES = {"query": 1, "key_value": 1, "output": 3, "gate_up": 1, "down": 1}
