@@ -1,0 +1,252 @@
+"""Who is let in, who waits, who is sent away and until when: one `Admission` for each model.
+
+arrive ──► room, and nobody before it? ──► RUNNING
+       ──► first token in time?         ──► WAITING ──► take ──► RUNNING ──► over
+       ──► Refused, with a place kept     │ too late, or a better lane needs the room: evicted
+                                          └ forget: its client has left
+
+Better lanes come first, always; within a lane tenants share by weight. The caller says how much room its replicas
+have and what time it is. Work is an estimate in slot-seconds: how long the request occupies one slot of a replica.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from math import ceil, log
+from typing import NamedTuple
+
+from secondsource.core.fleet import Lane
+from secondsource.policy.drain_rate import Demand, DrainRate
+from secondsource.policy.fair_queue import FairQueue, Shares, State, Ticket
+from secondsource.policy.first_token import PredictionError
+from secondsource.policy.lanes import Lanes
+from secondsource.policy.places import Arrival, Places
+
+SHORTEST_RETRY_S = 1.0
+GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
+MOST_HEADROOM = 0.125  # of all slots; the batch is flat there, so that it costs far less of what is made
+HEADROOM_MISSES = 0.03  # how often a better lane may find the slots kept free for it taken
+LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
+NO_LIMIT = float("inf")
+
+
+class Reason(StrEnum):
+    """Why a request was sent away; `rejected` before any work, `evicted` after it had waited."""
+
+    QUEUE_FULL = "rejected-queue-full"
+    TTFT = "rejected-ttft"
+    EARLY = "rejected-before-its-time"
+    EVICTED_TTFT = "evicted-ttft"
+    EVICTED_FOR_BETTER = "evicted-for-a-better-lane"
+
+
+class Request(NamedTuple):
+    """What admission needs to know of a request."""
+
+    tenant: str
+    lane: str
+    work: float  # slot-seconds
+    first_token_s: float  # from dispatch to first token
+    fingerprint: int = 0  # of key and body, to know who comes back; 0 is unknown
+
+
+class Room(NamedTuple):
+    """The slots of all replicas that may be asked now: those free, and all."""
+
+    free: int
+    slots: int
+
+
+class Refused(NamedTuple):
+    """A request that was sent away; `ticket` is the one that had waited."""
+
+    reason: Reason
+    retry_after_s: float
+    ticket: Ticket | None = None
+
+
+class _LaneState:
+    __slots__ = ("demand", "lane", "line", "place", "places", "queue", "shares")
+
+    def __init__(self, lane: Lane, place: int, weights: Mapping[str, float], now: float) -> None:
+        self.lane = lane
+        self.place = place
+        self.shares = Shares(weights)
+        self.queue = FairQueue(self.shares)
+        self.places = Places(self.shares)
+        self.demand = Demand(now)
+        self.line: deque[Ticket] = deque()  # those waiting, in order of arrival: whose time runs out first
+
+
+class Admission:
+    """The lanes' queues of one model."""
+
+    __slots__ = ("_lanes", "_most_waiting", "error", "evicted", "rate", "waiting")
+
+    def __init__(
+        self, lanes: Sequence[Lane], weights: Mapping[str, float], slots: int, now: float, most_waiting: int = 10_000
+    ) -> None:
+        ordered = Lanes(lanes).ordered
+        self._lanes = {lane.name: _LaneState(lane, place, weights, now) for place, lane in enumerate(ordered)}
+        self._most_waiting = most_waiting
+        self.rate = DrainRate(float(slots), now)
+        self.error = PredictionError()
+        self.waiting = 0
+        self.evicted: list[Refused] = []  # for the caller to answer and to clear
+
+    def arrive(self, request: Request, room: Room, now: float) -> Ticket | Refused:
+        """Let a request in: its ticket is RUNNING or WAITING; or send it away."""
+        state = self._lanes[request.lane]
+        state.demand.note(request.work, now)
+        due = False
+        if state.places:
+            claim = state.places.claim(request.fingerprint, now)
+            if claim.arrival is Arrival.EARLY:
+                return Refused(Reason.EARLY, claim.at - now)
+            due = claim.arrival is Arrival.DUE
+        limit = NO_LIMIT if state.lane.ttft_s is None else state.lane.ttft_s
+        ticket = Ticket(
+            request.tenant, request.lane, request.work, now, request.first_token_s, now + limit, request.fingerprint
+        )
+        if room.free and not self._before(state) and room.free > self._headroom(state, room.slots, now):
+            ticket.predicted_s = request.first_token_s
+            return self._run(ticket, now)
+        wait_s = self._wait_s(state, request.tenant, request.work, now)
+        ticket.predicted_s = wait_s + request.first_token_s
+        if not due and not self._in_time(state, ticket, limit, now):
+            return self._send_away(state, ticket, Reason.TTFT, wait_s, now)
+        if not self._make_place(state, due=due, now=now):
+            return self._send_away(state, ticket, Reason.QUEUE_FULL, wait_s, now)
+        self._wait(state, ticket, due=due)
+        self.rate.note(0.0, now, more_waits=True)
+        return ticket
+
+    def take(self, room: Room, now: float) -> Ticket | None:
+        """Return the next ticket to run; None when none may. To be called again until it is None."""
+        free = room.free
+        if not free or not self.waiting:
+            return None
+        for state in self._lanes.values():
+            if not state.queue.waiting:
+                continue
+            if free <= self._headroom(state, room.slots, now):
+                return None
+            while (ticket := state.queue.pop()) is not None:
+                self.waiting -= 1
+                if now + ticket.first_token_s <= ticket.deadline:
+                    return self._run(ticket, now)
+                self._evict(state, ticket, Reason.EVICTED_TTFT, now)
+        return None
+
+    def first_token(self, ticket: Ticket, now: float) -> None:
+        """Note a first token, against which its prediction is judged."""
+        self.error.observed(ticket.predicted_s, now - ticket.arrived)
+
+    def forget(self, ticket: Ticket) -> None:
+        """Note that a client has left, or has its answer; a ticket that waited no longer does."""
+        if ticket.state is State.WAITING:
+            self._lanes[ticket.lane].queue.forget(ticket)
+            self.waiting -= 1
+        ticket.state = State.OVER
+
+    def tick(self, now: float) -> None:
+        """Evict those whose time has run out and forget lapsed places; to be called every second or oftener."""
+        for state in self._lanes.values():
+            line = state.line
+            while line and (line[0].state is not State.WAITING or line[0].deadline < now + line[0].first_token_s):
+                ticket = line.popleft()
+                if ticket.state is State.WAITING:
+                    state.queue.forget(ticket)
+                    self.waiting -= 1
+                    self._evict(state, ticket, Reason.EVICTED_TTFT, now)
+            state.places.sweep(now)
+
+    def waiting_in(self, lane: str) -> int:
+        """Return how many wait in a lane."""
+        return self._lanes[lane].queue.waiting
+
+    def places_in(self, lane: str) -> int:
+        """Return how many places a lane keeps."""
+        return len(self._lanes[lane].places)
+
+    def _run(self, ticket: Ticket, now: float) -> Ticket:
+        ticket.state = State.RUNNING
+        self.rate.note(ticket.work, now, more_waits=bool(self.waiting))
+        return ticket
+
+    def _before(self, state: _LaneState) -> int:
+        """Return how many wait in this lane and better ones."""
+        if not self.waiting:
+            return 0
+        return sum(other.queue.waiting for other in self._lanes.values() if other.place <= state.place)
+
+    def _rate_for(self, state: _LaneState, now: float) -> float:
+        """Return the work per second that better lanes leave to this one."""
+        whole = self.rate.per_s
+        if not state.place:
+            return whole
+        better = sum(other.demand.per_s(now) for other in self._lanes.values() if other.place < state.place)
+        return max(whole - better, whole * LEAST_RATE)
+
+    def _headroom(self, state: _LaneState, slots: int, now: float) -> int:
+        """Return how many free slots this lane leaves to better ones: as many as their demand makes use of.
+
+        With load r of the better lanes alone, they find j slots taken with probability r^j or so.
+        """
+        if not state.place:
+            return 0
+        better = sum(other.demand.per_s(now) for other in self._lanes.values() if other.place < state.place)
+        load = min(better / self.rate.per_s, 0.99)
+        if load < 1e-3:
+            return 0
+        return min(ceil(log(HEADROOM_MISSES) / log(load)), int(slots * MOST_HEADROOM))
+
+    def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:
+        """Return how long a request of this tenant would wait: behind its own, or behind all if that is sooner."""
+        ahead = sum(other.queue.work for other in self._lanes.values() if other.place < state.place)
+        own = (state.queue.work_of(tenant) + work) / state.shares.share(tenant)
+        return (ahead + min(own, state.queue.work + work)) / self._rate_for(state, now)
+
+    def _in_time(self, state: _LaneState, ticket: Ticket, limit: float, now: float) -> bool:
+        if ticket.predicted_s > limit:
+            return False
+        wait_s = ticket.predicted_s - ticket.first_token_s
+        booked_s = state.places.booked_until(ticket.tenant) - now
+        return booked_s + ticket.first_token_s <= limit or wait_s <= GAP_FILL * limit
+
+    def _make_place(self, state: _LaneState, *, due: bool, now: float) -> bool:
+        """Make room in the queues: worse lanes give way to better ones, and those who come anew to those promised."""
+        if state.queue.waiting >= state.lane.max_waiting:
+            return due and state.lane.max_waiting > 0 and self._give_way(state, now)
+        if self.waiting < self._most_waiting:
+            return True
+        worst = next((one for one in reversed(self._lanes.values()) if one.queue.waiting), None)
+        return worst is not None and worst.place > state.place and self._give_way(worst, now)
+
+    def _give_way(self, state: _LaneState, now: float) -> bool:
+        ticket = state.queue.least_deserving()
+        if ticket is None:
+            return False
+        state.queue.forget(ticket)
+        self.waiting -= 1
+        self._evict(state, ticket, Reason.EVICTED_FOR_BETTER, now)
+        return True
+
+    def _wait(self, state: _LaneState, ticket: Ticket, *, due: bool) -> None:
+        state.queue.push(ticket, due=due)
+        self.waiting += 1
+        state.line.append(ticket)
+        if len(state.line) > 2 * state.queue.waiting + 64:
+            state.line = deque(one for one in state.line if one.state is State.WAITING)
+
+    def _evict(self, state: _LaneState, ticket: Ticket, reason: Reason, now: float) -> None:
+        wait_s = self._wait_s(state, ticket.tenant, ticket.work, now)
+        self.evicted.append(self._send_away(state, ticket, reason, wait_s, now))
+
+    def _send_away(self, state: _LaneState, ticket: Ticket, reason: Reason, wait_s: float, now: float) -> Refused:
+        ticket.state = State.OVER
+        takes_s = ticket.work / (self._rate_for(state, now) * state.shares.share(ticket.tenant))
+        earliest = now + max(wait_s, SHORTEST_RETRY_S)
+        at = state.places.promise(ticket.tenant, ticket.fingerprint, earliest, takes_s, now)
+        waited = ticket if reason in (Reason.EVICTED_TTFT, Reason.EVICTED_FOR_BETTER) else None
+        return Refused(reason, at - now, waited)
