@@ -77,6 +77,7 @@ def run_round(directory: Path, records: Sequence[LedgerRecord], number: int) -> 
     def append() -> None:
         for record in records:
             journal.append(record)
+            journal.flush()
 
     appended = microseconds_each(append, len(records))
     lines = b"".join(path.read_bytes() for path in sorted(ledger.journals.glob("*.jsonl"))).splitlines(keepends=True)

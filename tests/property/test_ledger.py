@@ -57,6 +57,7 @@ class BooksMachine(RuleBasedStateMachine):
         if opened := self.open_of[self.journals[writer].writer]:
             key = opened[pick % len(opened)]
             self.journals[writer].append(noted(key[:-2], tokens_out=tokens))
+            self.journals[writer].flush()
             self.rows[key] = (key, None, 11, tokens, 900, 0)
 
     @rule(
@@ -77,6 +78,7 @@ class BooksMachine(RuleBasedStateMachine):
             if again:
                 self.journals[writer].append(msgspec.structs.replace(record, tokens_out=1))
                 self.duplicates += 1
+            self.journals[writer].flush()
 
     @rule(bound=st.sampled_from([1, 1000, 1 << 30]))
     def absorb(self, bound: int) -> None:

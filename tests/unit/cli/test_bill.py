@@ -22,9 +22,11 @@ def state_dir(tmp_path: Path) -> Path:
     journal.append(settled("r1", outcome=Outcome.CUT, tokens_out=3, tenant_nano_usd=0))
     journal.append(reserved("r1", number=2, kind=Kind.CONTINUATION, supplier="oci", pool="oci-b200", chip="b200"))
     journal.append(settled("r1", number=2, cost_nano_usd=1_000_000_001, tenant_nano_usd=1_000_000_001))
+    journal.flush()
     ledger.absorb()
     journal.append(reserved("r2", at_ns=AT_NS + 3600 * SECOND_NS))
     journal.append(settled("r2", at_ns=AT_NS + 3601 * SECOND_NS))
+    journal.flush()
     journal.close()
     ledger.close()
     return tmp_path

@@ -1,10 +1,11 @@
 """The books of one gateway process: the journal it writes, the ledger it owns, and the pass between them.
 
-`append` is called from the event loop and costs one `write`. Everything that touches SQLite happens on one
+`append` is called from the event loop; what it does not write at once is written in the same turn. Everything that touches SQLite happens on one
 thread of its own, some ten times a second, and keeps out of the way of traffic: see `pause_s`.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -71,6 +72,7 @@ class Books:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._ledger: Ledger | None = None
         self._journal: Journal | None = None
+        self._flushing = False  # a flush is due in this turn of the loop
         self._absorbing: asyncio.Task[None] | None = None
         self._status = BooksStatus()
         self._rent_noted_at = 0.0
@@ -90,6 +92,16 @@ class Books:
         """Write one record to the journal; raises JournalError when a reservation cannot be written."""
         assert self._journal is not None, "the books are not open"
         self._journal.append(record)
+        if self._journal.waiting and not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._journal is not None:
+            # What the disk refuses is kept, and new work is refused, until a pass or a reservation gets it written.
+            with contextlib.suppress(JournalError):
+                self._journal.flush()
 
     @property
     def status(self) -> BooksStatus:
@@ -99,6 +111,7 @@ class Books:
 
     async def attempts_of(self, request_id: str) -> list[Attempt]:
         """Return a request's attempts in order, everything appended so far included."""
+        self._flush()
 
         def answer() -> list[Attempt]:
             ledger = self._open_ledger()

@@ -1,7 +1,8 @@
 """The journal: what the gateway does, written down before the next thing is done.
 
-One append-only file at a time under `<state_dir>/journal/`, one JSON line a record, one `write` a line and no
-buffer of our own: once `append` has returned, the kernel has the record and a `kill -9` loses nothing. A line
+One append-only file at a time under `<state_dir>/journal/`, one JSON line a record. Once the `append` of a
+reservation has returned, the kernel has it, and a `kill -9` loses nothing of it. A settlement waits for the next
+reservation or for `flush`, which the event loop calls in the same turn: one `write` then takes them all. A line
 becomes safe against a loss of power when the ledger has absorbed it.
 
 A file is called `<writer>.<sequence>.jsonl`, where a writer is one run of one process. The writer holds a lock
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from secondsource.core.errors import SecondsourceError
-from secondsource.core.records import LedgerRecord, Reserved, Settled
+from secondsource.core.records import LedgerRecord, Noted, Settled
 
 ROTATE_AT_BYTES = 64 * 1024 * 1024
 SUFFIX = ".jsonl"
@@ -40,56 +41,65 @@ class Journal:
     def __init__(self, directory: Path, worker: int, started_ns: int, rotate_at: int = ROTATE_AT_BYTES) -> None:
         self.directory = directory
         self.writer = f"w{worker}-{started_ns}-{secrets.token_hex(4)}"
+        self.refusing = False  # the disk refuses what has happened already, so that no new work can be reserved
         self._rotate_every = rotate_at
         self._rotate_at = rotate_at
         self._encode = msgspec.json.Encoder().encode
-        self._held: list[bytes] = []
+        self._notes: list[bytes] = []
+        self._settled: list[bytes] = []
         self._sequence = 0
         self._size = 0
         self._torn = False
         self._file = self._open_next()
 
     @property
-    def refusing(self) -> bool:
-        """Whether the disk refused the last record, so that no new work can be reserved."""
-        return bool(self._held) or self._torn
+    def waiting(self) -> bool:
+        """Whether records wait for `flush`."""
+        return bool(self._settled or self._notes)
 
     def append(self, record: LedgerRecord) -> None:
-        """Write one record; raises JournalError when a reservation cannot be written."""
-        line = self._encode(record) + b"\n"
-        try:
-            if self._held or self._torn:
-                self.flush()
-            self._write(line)
-        except JournalError:
-            if isinstance(record, Reserved):
-                raise
-            if isinstance(record, Settled):
-                self._held.append(line)
-            return
-        if self._size >= self._rotate_at:
-            self._rotate()
+        """Write a reservation, after all that waits; let other records wait. Raises JournalError."""
+        line = self._encode(record)
+        if isinstance(record, Settled):
+            self._settled.append(line)
+        elif isinstance(record, Noted):
+            self._notes.append(line)
+        else:
+            self._write_all(line)
 
     def flush(self) -> None:
-        """Try again to write the settlements that the disk refused; raises JournalError if it still does."""
-        if self._torn:
-            self._replace_file()
-            self._torn = False
-        while self._held:
-            self._write(self._held[0])
-            del self._held[0]
+        """Write what waits; raises JournalError when the disk refuses it, and keeps the settlements."""
+        if self._settled or self._notes or self.refusing:
+            self._write_all()
+
+    def _write_all(self, *reservation: bytes) -> None:
+        # Notes first: one says nothing any more once its attempt is settled.
+        lines = [*self._notes, *self._settled, *reservation, b""]
+        self._notes = []
+        try:
+            if self._torn:
+                self._replace_file()
+                self._torn = False
+            self._write(b"\n".join(lines))
+        except JournalError:
+            self.refusing = self._torn or bool(self._settled)
+            raise
+        self.refusing = False
+        self._settled = []
+        if self._size >= self._rotate_at:
+            self._rotate()
 
     def close(self) -> None:
         """Let go of the file; the ledger then treats it as complete."""
         os.close(self._file)
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         try:
-            written = os.write(self._file, line)
+            written = os.write(self._file, data)
         except OSError as error:
             raise self._error(error) from error
-        if written != len(line):
-            self._undo_partial_line()
+        if written != len(data):
+            self._undo_partial_write()
             raise self._error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         self._size += written
 
@@ -99,8 +109,8 @@ class Journal:
             "can be written, as an attempt without a record could be lost or billed twice: free the disk"
         )
 
-    def _undo_partial_line(self) -> None:
-        """Take half a line out again, so that the next line does not run into it."""
+    def _undo_partial_write(self) -> None:
+        """Take half a write out again, so that the next line does not run into it and none is there twice."""
         try:
             os.ftruncate(self._file, self._size)
         except OSError:

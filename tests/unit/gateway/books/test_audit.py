@@ -30,6 +30,7 @@ def keep(state_dir: Path, *records: LedgerRecord) -> None:
     journal = Journal(state_dir / "journal", worker=0, started_ns=1)
     for record in records:
         journal.append(record)
+        journal.flush()
     journal.close()
     ledger = Ledger(state_dir)
     ledger.recover()
@@ -59,6 +60,7 @@ def test_what_is_still_in_the_journal_is_audited_too(tmp_path: Path) -> None:
     journal.append(reserved("r3"))
     assert audited(tmp_path) == Audited(attempts=4, metered=0, misfit=None)  # open, and its writer lives
     journal.append(settled("r3", tokens_cached=12))
+    journal.flush()
     assert "r3.1: more input tokens were cached" in str(audited(tmp_path).misfit)
     journal.close()
 

@@ -28,6 +28,7 @@ def write(state_dir: Path, *records: LedgerRecord) -> None:
     journal = Journal(state_dir / "journal", worker=0, started_ns=1)
     for record in records:
         journal.append(record)
+        journal.flush()
     journal.close()
 
 
@@ -111,6 +112,7 @@ def test_what_the_journal_still_holds_is_in_the_bill_and_stays_in_the_journal(tm
     journal.append(settled("r2", cost_nano_usd=10, tenant_nano_usd=10))
     journal.append(reserved("r3"))  # open
     journal.append(noted("r3", tokens_out=2))
+    journal.flush()
     made = bill(tmp_path)
     assert made.pending_records == 5
     assert (made.total.attempts, made.total.open, made.total.cost_nano_usd) == (3, 1, 1234 + 10 + 900)

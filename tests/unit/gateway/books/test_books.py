@@ -60,6 +60,7 @@ async def test_a_start_settles_what_a_dead_process_left(tmp_path: Path) -> None:
     dead.append(noted("r1"))
     dead.append(reserved("r2"))
     dead.append(settled("r2"))
+    dead.flush()
     dead.close()
     books = Books(tmp_path)
     recovered = await books.start()

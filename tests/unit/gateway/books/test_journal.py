@@ -1,4 +1,4 @@
-"""The journal: each append is in the kernel before it returns, and a disk that refuses stops new work."""
+"""The journal: a reservation is in the kernel before it returns, and a disk that refuses stops new work."""
 
 import json
 import os
@@ -39,8 +39,22 @@ def test_an_append_can_be_read_at_once_by_others(tmp_path: Path) -> None:
     journal = Journal(tmp_path, worker=0, started_ns=1)
     journal.append(reserved("r1"))
     journal.append(settled("r1"))
+    assert journal.waiting
+    journal.flush()
+    assert not journal.waiting
     assert [line["type"] for line in lines_of(tmp_path)] == ["reserved", "settled"]
     assert lines_of(tmp_path)[1]["cost_nano_usd"] == 1234
+    journal.close()
+
+
+def test_what_waits_is_written_with_the_next_reservation(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, worker=0, started_ns=1)
+    journal.append(reserved("r1"))
+    journal.append(settled("r1"))
+    journal.append(noted("r2"))
+    assert [line["type"] for line in lines_of(tmp_path)] == ["reserved"]
+    journal.append(reserved("r3"))
+    assert [line["type"] for line in lines_of(tmp_path)] == ["reserved", "noted", "settled", "reserved"]
     journal.close()
 
 
@@ -85,6 +99,8 @@ def test_a_full_disk_refuses_reservations_and_keeps_settlements(tmp_path: Path) 
         assert not journal.refusing  # nothing is owed yet
         journal.append(settled("r1"))
         journal.append(noted("r2"))
+        with pytest.raises(JournalError):
+            journal.flush()
         assert journal.refusing
         with pytest.raises(JournalError):
             journal.append(reserved("r4"))

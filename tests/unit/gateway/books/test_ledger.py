@@ -35,6 +35,7 @@ def test_an_attempt_is_open_until_it_is_settled(tmp_path: Path) -> None:
     [attempt] = ledger.attempts_of("r1")
     assert (attempt.outcome, attempt.settled_at_ns, attempt.tokens_out) == (None, None, 0)
     journal.append(settled())
+    journal.flush()
     assert ledger.absorb().records == 1
     [attempt] = ledger.attempts_of("r1")
     assert attempt.outcome is Outcome.OK
@@ -66,6 +67,7 @@ def test_what_is_noted_of_an_open_attempt_is_what_is_known(tmp_path: Path) -> No
     journal.append(noted("r1", tokens_out=9))
     journal.append(noted("r3"))
     journal.append(settled("r3"))
+    journal.flush()
     ledger.absorb()
     assert ledger.attempts_of("r1")[0].tokens_out == 9
     journal.close()
@@ -100,6 +102,7 @@ def test_absorbed_files_are_removed_and_the_open_one_stays(tmp_path: Path) -> No
     assert ledger.absorb().records == 10
     assert len(journal_files(tmp_path)) == 1
     journal.append(settled("r3"))
+    journal.flush()
     assert ledger.absorb().records == 1
     assert ledger.attempts_of("r3")[0].outcome is Outcome.OK
     ledger.close()
@@ -128,6 +131,7 @@ def test_a_crash_before_the_commit_applies_nothing_and_loses_nothing(
     ledger = Ledger(tmp_path)
     journal.append(reserved())
     journal.append(settled())
+    journal.flush()
 
     def die(connection: sqlite3.Connection, writer_id: int, sequence: int, lines: bytes) -> None:
         post(connection, writer_id, sequence, lines)
@@ -150,6 +154,7 @@ def test_a_crash_between_the_commit_and_the_removal_counts_nothing_twice(
     journal = open_journal(tmp_path)
     journal.append(reserved())
     journal.append(settled())
+    journal.flush()
     journal.close()
     ledger = Ledger(tmp_path)
 
@@ -317,9 +322,11 @@ while True:
     print(f"reserved r{number}.1", flush=True)
     if number % 3 == 0:
         journal.append(noted(f"r{number}", tokens_out=2))
+        journal.flush()
         print(f"noted r{number}.1", flush=True)
     if number % 5:
         journal.append(settled(f"r{number}", tokens_out=number))
+        journal.flush()
         print(f"settled r{number}.1", flush=True)
     number += 1
 """
