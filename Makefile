@@ -1,8 +1,8 @@
 # The whole ritual of a change, in one word each. `make` alone says what there is.
 PYTHON ?= python3
 BIN := .venv/bin
-STREAMS ?= 200
-SCHEDULES ?= 50
+STREAMS ?= 1000000
+MINUTES ?= 1440
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --custom-compile-command "make lock"
 
 .PHONY: help check test format soak lock
@@ -29,8 +29,8 @@ format: $(BIN)/python ## put the style right
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-soak: $(BIN)/python ## SCHEDULES random schedules of faults of STREAMS streams each
-	SECONDSOURCE_SOAK=$(SCHEDULES) $(BIN)/python -m pytest tests/faults/test_schedules.py --streams $(STREAMS) --timeout 3600
+soak: $(BIN)/python ## STREAMS streams through faults, at most MINUTES long; goes on where it was stopped
+	$(BIN)/python -m tests.faults.soak --streams $(STREAMS) --minutes $(MINUTES)
 
 lock: $(BIN)/python ## compile the lock files again from pyproject.toml
 	$(COMPILE) --extra embedded --extra engine --extra plan pyproject.toml -o requirements/serve.lock

@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tests.faults.fault import Kind
 from tests.faults.misbehave import Seen
@@ -21,11 +21,12 @@ COLUMNS = (
     *("tokens_in", "tokens_out", "usage_counted", "cost_nano_usd", "tenant_nano_usd"),
 )
 # The replica's bytes may not all have been read: a reset overtakes them, or the gateway itself left.
-NOT_ALL_READ = frozenset({"client_gone", "departed", "total_timeout", "interrupted"})
+NOT_ALL_READ = frozenset({"client_gone", "departed", "total_timeout", "first_token_timeout", "stalled"})
 UNREAD_ENDS = frozenset(
     {Kind.CUT_RST, Kind.CUT_IN_CHUNK_SIZE, Kind.WRONG_CHUNK_SIZE, Kind.ENDLESS_LINE, Kind.ONE_MALFORMED}
 )
 BYTES_PER_TOKEN = 4
+UNSEEN_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Row:
     kind: str
     replica: str
     streamed: int
-    outcome: str
+    outcome: str | None  # None: not ended yet
     status: int
     tokens_in: int
     tokens_out: int
@@ -47,9 +48,10 @@ class Row:
     tenant_nano_usd: int
 
 
-def read_rows(state_dir: Path) -> dict[str, Row]:
-    """Return the ledger's rows by attempt; the gateway has stopped, so that none is still in the journal."""
-    rows = [Row(*row) for row in ledger_rows(state_dir, f"SELECT {', '.join(COLUMNS)} FROM attempt")]
+def read_rows(state_dir: Path, since_ns: int = 0) -> dict[str, Row]:
+    """Return the ledger's rows by attempt, of those reserved since; what is still in the journal is not there."""
+    sql = f"SELECT {', '.join(COLUMNS)} FROM attempt WHERE at_ns >= {since_ns}"
+    rows = [Row(*row) for row in ledger_rows(state_dir, sql)]
     return {row.attempt_id: row for row in rows}
 
 
@@ -75,11 +77,9 @@ def discrepancies(rows: dict[str, Row], metered: dict[str, list[Seen]]) -> list[
                 found.append(f"attempt {seen.attempt_id} at {replica}: not in the books ({row})")
             elif (wrong := discrepancy(row, seen)) is not None:
                 found.append(f"attempt {seen.attempt_id}, {seen.fault}: {wrong}; metered {told(seen)}; booked {row}")
-    for row in rows.values():
-        unseen = row.attempt_id not in seen_ids
-        if unseen and (row.outcome in {"ok", "client_gone"} or row.tokens_out) and row.outcome != "interrupted":
-            found.append(f"no replica has seen what is booked: {row}")
-    return found
+    unseen = (row for attempt_id, row in rows.items() if attempt_id not in seen_ids)
+    answered = (row for row in unseen if row.outcome == "ok" or row.status or row.tokens_out)
+    return found + [f"no replica has seen what is booked: {row}" for row in answered]
 
 
 def told(seen: Seen) -> str:
@@ -90,23 +90,36 @@ def told(seen: Seen) -> str:
 
 def discrepancy(row: Row, seen: Seen) -> str | None:
     """Return what does not fit between one attempt's row and what its replica did, or None."""
+    if row.outcome is None:
+        return "it is still open"
     if row.outcome == "interrupted":
         return None if row.tokens_out <= seen.events_sent else "more was booked than had been sent"
-    if row.status != seen.status and seen.status and row.outcome != "client_gone":
+    if row.status not in {0, seen.status} and seen.status:
         return "another status"
     if row.status != 200:
-        return "tokens without an answer" if row.tokens_in or row.tokens_out else None
-    if not row.usage_counted:
-        if not seen.usage_sent:
-            return "a usage was booked that the replica did not tell, or that is false"
+        return "tokens without an answer" if row.tokens_in or row.tokens_out or row.outcome == "ok" else None
+    if row.usage_counted:
+        return _own_count(row, seen)
+    if seen.usage_sent:
         fits = (row.tokens_in, row.tokens_out) == (seen.tokens_in, seen.tokens_sent)
         return None if fits else "not the usage that the replica told"
-    if seen.usage_sent and row.outcome == "ok":
-        return "the replica told its usage, and it was not booked"
-    return _own_count(row, seen)
+    return None if _believable_lie(row, seen) else "a usage was booked that the replica did not tell, or that is false"
+
+
+def _believable_lie(row: Row, seen: Seen) -> bool:
+    """Return whether a false usage is one that nobody could see through: no more tokens than bytes, about."""
+    shown = len(seen.text_sent.encode()) + UNSEEN_TOKENS * (seen.body.get("n") or 1)
+    return seen.fault.kind is Kind.LYING_USAGE and (row.tokens_out <= shown or not seen.events_sent)
+
+
+def is_late(row: Row, seen: Seen) -> bool:
+    """Return whether a usage was told and not waited for: an answer that is whole is not held up for it."""
+    return bool(row.usage_counted and seen.usage_sent and row.outcome == "ok")
 
 
 def _own_count(row: Row, seen: Seen) -> str | None:
+    if not row.streamed and seen.usage_sent and row.outcome == "ok":
+        return "the replica told its usage, and it was not booked"
     if not row.streamed:
         shown = -(-len(seen.text_sent.encode()) // BYTES_PER_TOKEN) if row.outcome == "ok" else 0
         return None if row.tokens_out == shown else f"expected {shown} tokens out"
@@ -115,16 +128,22 @@ def _own_count(row: Row, seen: Seen) -> str | None:
     return None if row.tokens_out == seen.events_sent else "not every event was counted"
 
 
-def write_meter(path: Path, rows: dict[str, Row], metered: dict[str, list[Seen]]) -> int:
+def late(rows: dict[str, Row], metered: dict[str, list[Seen]]) -> int:
+    """Return how many streams were booked by our own count because their usage came later than is waited for."""
+    seen = (one for requests in metered.values() for one in requests)
+    return sum(is_late(rows[one.attempt_id], one) for one in seen if one.attempt_id in rows)
+
+
+def write_meter(file: TextIO, rows: dict[str, Row], metered: dict[str, list[Seen]]) -> int:
     """Write the meter file of every attempt whose usage was told to its end; returns how many."""
     lines: list[dict[str, Any]] = []
     for requests in metered.values():
         for seen in requests:
             row = rows.get(seen.attempt_id)
-            if seen.usage_sent and (row is None or row.outcome == "ok"):
+            if seen.usage_sent and (row is None or (row.outcome == "ok" and not is_late(row, seen))):
                 counts = {"tokens_in": seen.tokens_in, "tokens_out": seen.tokens_sent}
                 lines.append({"attempt_id": seen.attempt_id, **counts})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.writelines(json.dumps(line) + "\n" for line in lines)
     return len(lines)
 
 

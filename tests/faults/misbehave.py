@@ -131,7 +131,7 @@ async def send_whole(connection: Connection, answer: Answer, seen: Seen) -> None
     seen.tokens_sent = sum(len(ids) for ids in answer.work.ids)  # made, whatever becomes of them
     seen.text_sent = rendering.whole_text(body)
     seen.finished = kind not in BREAKS_WHOLE
-    seen.usage_sent = seen.finished and answer.usage_given and kind is not Kind.LYING_USAGE
+    seen.usage_sent = seen.finished and kind not in {Kind.NO_USAGE, Kind.LYING_USAGE}
     if kind in {Kind.UNASKED_GZIP, Kind.TRUNCATED_GZIP}:
         packed = gzip.compress(body)
         await _gzip(connection, packed, whole=kind is Kind.UNASKED_GZIP)

@@ -5,6 +5,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,7 +58,7 @@ class Received:
         """Whether `[DONE]` was the last event."""
         return bool(self.events) and self.events[-1].data == "[DONE]"
 
-    @property
+    @cached_property
     def chunks(self) -> list[dict[str, Any]]:
         """The events that are parts of an answer."""
         return [event.json for event in self.events if event.data != "[DONE]" and "error" not in event.json]

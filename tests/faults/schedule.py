@@ -156,15 +156,15 @@ def _verdict(body: dict[str, Any], received: Received) -> str:
     return f"open error {received.status}"
 
 
-def _misbooked(verdict: str, body: dict[str, Any], outcomes: list[str]) -> str | None:
+def _misbooked(verdict: str, body: dict[str, Any], outcomes: list[str | None]) -> str | None:
     """Return what is wrong with a request's attempts, given what its client got."""
     if "ok" in outcomes[:-1]:
         return "it was tried again after it had ended well"
     last = outcomes[-1] if outcomes else None
     if verdict == "whole" and last != "ok" and "max_tokens" not in body:  # cut at its very limit, it is whole
         return "no attempt ended well"
-    if verdict == "left" and last not in {"client_gone", "ok"}:
-        return "that its client left is not in the books"
+    if not outcomes and verdict in {"whole", "left"}:
+        return "no attempt is in the books"
     if verdict.startswith("open error") and last in {"ok", "client_gone"}:
         return "its last attempt ended well"
     return None

@@ -64,12 +64,15 @@ async def test_no_answer_is_lost_or_cut_in_silence(
     gateway.stop()
     rows, metered = meter.read_rows(gateway.state_dir), {wall.url: wall.seen for wall in walls}
     auditor.balance(rows, metered)
-    compared = meter.write_meter(tmp_path / "meter.jsonl", rows, metered)
+    with (tmp_path / "meter.jsonl").open("w") as file:
+        compared = meter.write_meter(file, rows, metered)
+    late = meter.late(rows, metered)
     report = auditor.report(walls)
     print(report)
     assert not auditor.findings, report
     assert sum(auditor.verdicts.values()) == schedule.streams, report
     assert compared > schedule.streams / 3, report
+    assert late <= schedule.streams / 50, f"{late} times usage was not waited for: {report}"
     assert meter.audit(gateway.state_dir, tmp_path / "meter.jsonl") is None, report
     good = auditor.verdicts["whole"] + auditor.verdicts["left"]
     assert good >= schedule.streams * (1.0 - schedule.trouble), f"second sources saved too few answers: {report}"

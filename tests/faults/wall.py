@@ -58,7 +58,7 @@ class Wall:
     `down` answers nothing, health checks included.
     """
 
-    thread: WallThread
+    thread: WallThread | None  # None: `open` and `shut` are awaited on the loop that it is to run on
     dialect: Dialect = Dialect.VLLM
     model: str = "wall-model"
     context_tokens: int = 32768
@@ -87,18 +87,22 @@ class Wall:
 
     def listen(self) -> "Wall":
         """Begin to listen (again), on the same port as before if there was one."""
-        self.thread.call(self._listen())
+        assert self.thread is not None
+        self.thread.call(self.open())
         return self
 
     def refuse(self) -> None:
         """Stop listening and reset what is open: connections are refused from now on."""
-        self.thread.call(self._refuse())
+        assert self.thread is not None
+        self.thread.call(self.shut())
 
-    async def _listen(self) -> None:
+    async def open(self) -> None:
+        """Listen on the running loop."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=64 * 1024 * 1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _refuse(self) -> None:
+    async def shut(self) -> None:
+        """Stop listening and reset what is open."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -96,6 +96,7 @@ class Attempt:
         self._share_mark = 0
         self._trial = 0
         self._usage: Usage | None = None
+        self._shown_before: own_count.Shown | None = None  # by the attempts that this one goes on from
         self._own_count: int | None = None  # of a whole answer's tokens, where its usage may not stand
         self._over = False
 
@@ -129,6 +130,8 @@ class Attempt:
     def _send(self, path: str, body: bytes) -> None:
         plan = self.plan
         if plan.method is not None:
+            if self._continues:
+                self._shown_before = own_count.streamed_bytes(self.owner.delivered)
             self._splice = Splice(
                 self.owner.delivered,
                 plan.ask.endpoint,
@@ -401,7 +404,7 @@ class Attempt:
         reported = relay.usage if relay is not None else self._usage
         counted = self._own_count
         if relay is not None:
-            counted = own_count.of_stream(reported, relay.tokens_out, self.owner.delivered)
+            counted = own_count.of_stream(reported, relay.tokens_out, self.owner.delivered, self._shown_before)
         if reported is not None and counted is None:
             return reported, False
         counted = counted or 0

@@ -5,15 +5,24 @@ bytes is wrong, however few events carried them. Tokens that the replica says it
 to count.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.policy.accounting import Usage
 
 BYTES_PER_TOKEN = 4  # for text that no replica has counted
-UNSEEN_TOKENS = 16  # of each choice: turn ends and other special tokens show no text
+UNSEEN_TOKENS = 8  # of each choice: turn ends and other special tokens show no text
 PLAUSIBLE_PER_EVENT = 2  # up to so many tokens an event, nothing is looked at
 _NOTHING = msgspec.Raw(b"")
+
+
+class Shown(NamedTuple):
+    """What of an answer can be seen."""
+
+    size: int  # bytes of text, of all choices
+    choices: int
 
 
 class _Message(msgspec.Struct, gc=False, frozen=True):
@@ -34,8 +43,8 @@ class _Choice(msgspec.Struct, gc=False, frozen=True):
 _choices = msgspec.json.Decoder(list[_Choice])
 
 
-def whole_bytes(choices: bytes | msgspec.Raw) -> tuple[int, int] | None:
-    """Return how many bytes a whole answer's choices show, and how many choices there are; None where unknown."""
+def whole_bytes(choices: bytes | msgspec.Raw) -> Shown | None:
+    """Return what a whole answer's choices show, or None for a shape that we do not know."""
     try:
         known = _choices.decode(choices)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -48,11 +57,11 @@ def whole_bytes(choices: bytes | msgspec.Raw) -> tuple[int, int] | None:
         texts = (choice.text, message.content, message.reasoning_content or message.reasoning, message.refusal)
         shown += sum(len(text.encode()) for text in texts if text)
         shown += len(bytes(message.tool_calls)) + len(bytes(message.function_call))
-    return shown, len(known)
+    return Shown(shown, len(known))
 
 
-def streamed_bytes(delivered: Delivered) -> tuple[int, int] | None:
-    """Return how many bytes of an answer have been sent, over all attempts, and of how many choices; None if untold."""
+def streamed_bytes(delivered: Delivered) -> Shown | None:
+    """Return what has been sent of an answer, over all attempts, or None where not all of it was kept."""
     if not delivered.comparable:
         return None
     shown = 0
@@ -62,24 +71,29 @@ def streamed_bytes(delivered: Delivered) -> tuple[int, int] | None:
         shown += sum(
             len(call.name) + len(call.arguments.encode()) + len(call.id) for call in choice.tool_calls.values()
         )
-    return shown, len(delivered.choices)
+    return Shown(shown, len(delivered.choices))
 
 
-def overstated(usage: Usage, shown: tuple[int, int] | None) -> bool:
-    """Return whether an answer that shows so many bytes in so many choices cannot have taken so many tokens."""
-    if shown is None:
-        return False
-    size, choices = shown
-    return usage.tokens_out - usage.tokens_hidden > size + UNSEEN_TOKENS * max(choices, 1)
+def overstated(usage: Usage, shown: Shown) -> bool:
+    """Return whether what is shown cannot have taken so many tokens."""
+    return usage.tokens_out - usage.tokens_hidden > shown.size + UNSEEN_TOKENS * max(shown.choices, 1)
 
 
-def of_stream(usage: Usage | None, events: int, delivered: Delivered) -> int | None:
-    """Return the tokens of a streamed attempt that brought so many events, or None where its usage may stand."""
+def of_stream(usage: Usage | None, events: int, delivered: Delivered, before: Shown | None = None) -> int | None:
+    """Return the tokens of a streamed attempt that brought so many events, or None where its usage may stand.
+
+    `before` is what attempts had shown from which this one went on.
+    """
     if usage is None or usage.tokens_out < events:
         return events
     if not events or usage.tokens_out <= PLAUSIBLE_PER_EVENT * events + UNSEEN_TOKENS:
         return None
-    return events if overstated(usage, streamed_bytes(delivered)) else None
+    shown = streamed_bytes(delivered)
+    if shown is None:
+        return None
+    if before is not None:
+        shown = Shown(shown.size - before.size, shown.choices)
+    return events if overstated(usage, shown) else None
 
 
 def of_whole(usage: Usage | None, body_length: int, choices: bytes | msgspec.Raw) -> int | None:
@@ -89,4 +103,4 @@ def of_whole(usage: Usage | None, body_length: int, choices: bytes | msgspec.Raw
     shown = whole_bytes(choices)
     if shown is None or (usage is not None and not overstated(usage, shown)):
         return None
-    return -(-shown[0] // BYTES_PER_TOKEN)
+    return -(-shown.size // BYTES_PER_TOKEN)

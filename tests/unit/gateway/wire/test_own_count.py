@@ -44,6 +44,15 @@ def test_of_stream(usage: Usage | None, deltas: list[dict[str, Any]], events: in
     assert own_count.of_stream(usage, events, delivered(*deltas)) == expected
 
 
+def test_what_was_shown_before_is_not_this_attempts() -> None:
+    sent = delivered(*TEN_WORDS)
+    before = own_count.streamed_bytes(sent)
+    assert before == own_count.Shown(50, 1)
+    sent.add(parse_chunk(b'{"choices": [{"index": 0, "delta": {"content": " word"}}]}'), {})
+    assert own_count.of_stream(Usage(5, 0, 40), 1, sent, before) == 1
+    assert own_count.of_stream(Usage(5, 0, 40), 1, sent) is None
+
+
 @pytest.mark.parametrize(
     ("usage", "message", "expected"),
     [
