@@ -15,7 +15,7 @@ class TextTokenizer(Protocol):
     adds_beginning: bool
     ends: frozenset[int]
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, with no beginning token added."""
 
     def token_bytes(self, token: int) -> bytes:
