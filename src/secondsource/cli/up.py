@@ -37,6 +37,11 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument("--check", action="store_true", help="ask each replica what it can do; serve nothing")
     parser.add_argument("--json", action="store_true", help="with --check: print the findings as JSON")
     parser.add_argument("--model", type=Path, metavar="PATH.gguf", help="without a fleet file: the model to serve")
+    parser.add_argument(
+        "--local-b",
+        choices=("engine", "llamacpp"),
+        help="without a fleet file: what runs the second source; otherwise our own engine, where it can",
+    )
     parser.add_argument("--host", help="the address to listen on, instead of the file's or 127.0.0.1")
     parser.add_argument("--port", type=int, help="the port, instead of the file's or 8080; 0: any free one")
     parser.add_argument("--admin-port", type=int, help="the admin port, instead of the file's or 8081; 0: any free one")
@@ -80,6 +85,8 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         raise InputError("--json goes with --check")
     if arguments.model is not None and arguments.fleet is not None:
         raise InputError("--model is for serving without a fleet file; give one of the two")
+    if arguments.local_b is not None and arguments.fleet is not None:
+        raise InputError("--local-b is for serving without a fleet file")
     for flag, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
         if port is not None and not 0 <= port <= 65535:
             raise InputError(f"{flag} {port}: a port lies between 0 (any free one) and 65535")
@@ -99,7 +106,12 @@ def _serve_embedded(arguments: argparse.Namespace, screen: Screen) -> int:
         if wanted and not is_free(wanted):
             raise InputError(f"port {wanted} is taken by another program; choose another with {flag}")
     embedded = prepare_embedded(
-        arguments.model, arguments.state_dir or _DEFAULTS.state_dir, (port, admin_port), os.environ, screen
+        arguments.model,
+        arguments.local_b,
+        arguments.state_dir or _DEFAULTS.state_dir,
+        (port, admin_port),
+        os.environ,
+        screen,
     )
     return _serve(with_flags(embedded.fleet, arguments), {}, screen, embedded=embedded)
 

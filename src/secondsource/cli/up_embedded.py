@@ -10,12 +10,13 @@ from secondsource.cli.screen import Screen
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.embedded import default_fleet as defaults
-from secondsource.embedded.gguf import read_gguf
+from secondsource.embedded.gguf import GgufFacts, read_gguf
 from secondsource.embedded.machine import available_memory, usable_cores
 from secondsource.embedded.model import DEFAULT_MODEL, default_model, model_cache_directory
 from secondsource.embedded.ports import choose_free_ports
-from secondsource.embedded.supervisor import SourceSpec, llamacpp_source
+from secondsource.embedded.supervisor import SourceSpec, engine_source, llamacpp_source
 
+_ENGINE_PACKAGES = ("jax", "gguf", "tokenizers", "jinja2")
 _READY_S = 60.0
 _LOADED_BYTES_PER_S = 20e6  # a slow disk's; only decides how long a start is waited for
 
@@ -39,9 +40,17 @@ def require_llamacpp() -> None:
 
 
 def prepare_embedded(
-    model: Path | None, state_dir: str, avoid_ports: tuple[int, ...], environ: Mapping[str, str], screen: Screen
+    model: Path | None,
+    local_b: str | None,
+    state_dir: str,
+    avoid_ports: tuple[int, ...],
+    environ: Mapping[str, str],
+    screen: Screen,
 ) -> Embedded:
-    """Return what to run; fetches the default model when `model` is None and it is not there yet."""
+    """Return what to run; fetches the default model when `model` is None and it is not there yet.
+
+    `local_b` is what runs the second source: "engine", "llamacpp", or None for the engine where it can.
+    """
     name = defaults.DEFAULT_MODEL_NAME if model is None else defaults.model_name(model.stem)
     if model is None:
         with screen.download("Model"):
@@ -49,21 +58,43 @@ def prepare_embedded(
     else:
         path = model.absolute()
     facts = read_gguf(path)
-    sizing = defaults.choose_sizing(facts, available_memory(), usable_cores())
+    engine, sizing = _choose_second(local_b, facts, screen)
     first, second = choose_free_ports(2, avoid=avoid_ports)
     fleet = defaults.default_fleet(
         model=name, ports=(first, second), sizing=sizing, model_bytes=facts.file_bytes, state_dir=state_dir
     )
     logs = _state_directory(state_dir)
+    makers = (llamacpp_source, engine_source if engine else llamacpp_source)
     return Embedded(
         fleet=fleet,
         sources=tuple(
-            llamacpp_source(name=pool, port=port, model=path, alias=name, sizing=sizing, log=logs / f"{pool}.log")
-            for (pool, _), port in zip(defaults.SOURCES, (first, second), strict=True)
+            make(name=pool, port=port, model=path, alias=name, sizing=sizing, log=logs / f"{pool}.log")
+            for make, (pool, _), port in zip(makers, defaults.SOURCES, (first, second), strict=True)
         ),
         ready_within_s=_READY_S + facts.file_bytes / _LOADED_BYTES_PER_S,
         small_model=model is None,
     )
+
+
+def _choose_second(local_b: str | None, facts: GgufFacts, screen: Screen) -> tuple[bool, defaults.Sizing]:
+    """Return whether the second source is our own engine, and the sources' sizing; says why when it cannot be."""
+    memory, cores = available_memory(), usable_cores()
+    missing = [name for name in _ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
+    why = ""
+    if missing:
+        why = f"the engine's packages are not installed ({', '.join(missing)}): pip install 'secondsource[engine]'"
+    elif not defaults.engine_reads(facts):
+        why = f"the engine does not take a {facts.architecture or 'nameless'} model of {facts.file_bytes / 1e9:.1f} GB"
+    if local_b != "llamacpp" and not why:
+        try:
+            return True, defaults.choose_sizing(facts, memory, cores, engine=True)
+        except InputError as error:
+            why = str(error)
+    if local_b == "engine":
+        raise InputError(f"--local-b engine: {why}")
+    if local_b is None:
+        screen.say(f"Both sources are llama.cpp's: {why}.")
+    return False, defaults.choose_sizing(facts, memory, cores)
 
 
 def _state_directory(state_dir: str) -> Path:

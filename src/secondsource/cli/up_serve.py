@@ -5,7 +5,8 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+import time
+from collections.abc import Callable, Container, Coroutine, Iterator
 
 import msgspec
 
@@ -18,6 +19,7 @@ from secondsource.policy.circuit import CircuitState
 from secondsource.policy.routing import Replica
 
 _GRACE_S = 30.0  # for answers that run when a stop is asked for
+_STARTING = "is starting; the others serve meanwhile"
 _STATES = {
     CircuitState.CLOSED: "serves",
     CircuitState.HALF_OPEN: "coming back",
@@ -39,21 +41,23 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 async def serve(serving: Serving, screen: Screen) -> int:
     """Serve until SIGINT or SIGTERM, then stop cleanly; a second signal stops at once. Returns 0."""
     stop = asyncio.Event()
-    started_sources: set[str] = set()
-    supervisor = Supervisor(
-        serving.sources,
-        lambda change: _show_change(screen, change, started_sources),
-        ready_within_s=serving.ready_within_s,
-    )
+    watch = _SourceWatch(screen)
+    supervisor = Supervisor(serving.sources, watch.on_change, ready_within_s=serving.ready_within_s)
     with _stopping_on_signals(stop, screen):
         async with contextlib.AsyncExitStack() as running:
-            if await _finished_before(stop, _start(serving, supervisor, running, screen)):
+            if await _finished_before(stop, _start(serving, supervisor, watch, running, screen)):
                 await stop.wait()
         screen.say("Stopped.")
     return 0
 
 
-async def _start(serving: Serving, supervisor: Supervisor, running: contextlib.AsyncExitStack, screen: Screen) -> None:
+async def _start(
+    serving: Serving,
+    supervisor: Supervisor,
+    watch: "_SourceWatch",
+    running: contextlib.AsyncExitStack,
+    screen: Screen,
+) -> None:
     if serving.sources:
         # Stopped after the service: answers that still run need them.
         running.push_async_callback(supervisor.stop)
@@ -63,17 +67,18 @@ async def _start(serving: Serving, supervisor: Supervisor, running: contextlib.A
     with screen.step("Asking each replica whether it is there …"):
         await service.start()
     running.push_async_callback(service.stop, _GRACE_S)
+    watch.service = service
     _tune_garbage_collection()
     lines = [
-        SourceLine(pool=replica.pool, replica=replica.url, state=_state_of(replica))
+        SourceLine(pool=replica.pool, replica=replica.url, state=_state_of(replica, supervisor.starting))
         for replica in service.router.replicas
     ]
     served = ServedAt(gateway_url=service.gateway_url, admin_url=service.admin_url)
     serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
 
 
-def _state_of(replica: Replica) -> str:
-    state = _STATES[replica.circuit.state]
+def _state_of(replica: Replica, starting: Container[str]) -> str:
+    state = _STARTING if replica.pool.name in starting else _STATES[replica.circuit.state]
     return state if replica.state.admitted else f"{state}; no traffic until at par: secondsource parity --help"
 
 
@@ -120,11 +125,28 @@ def _stopping_on_signals(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _show_change(screen: Screen, change: SourceChange, started: set[str]) -> None:
-    """Tell of deaths and recoveries; a first start and the last stop are told elsewhere."""
-    if change.state is SourceState.DIED:
-        screen.say(f"{change.name} {change.detail}.")
-    elif change.state is SourceState.READY:
-        if change.name in started:
-            screen.say(f"{change.name} serves again at {change.detail}.")
-        started.add(change.name)
+class _SourceWatch:
+    """Tells of the sources' deaths and recoveries, and has the gateway look at once at one that serves."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._started: set[str] = set()
+        self.service: Service | None = None  # once there is one
+
+    def on_change(self, change: SourceChange) -> None:
+        """Take a change; a first start before the gateway serves, and the last stop, are told elsewhere."""
+        if change.state is SourceState.DIED:
+            self._screen.say(f"{change.name} {change.detail}.")
+        elif change.state is SourceState.FAILED:
+            self._screen.say(f"{change.detail}\nThe other source serves alone.")
+        elif change.state is SourceState.READY:
+            self._ready(change)
+
+    def _ready(self, change: SourceChange) -> None:
+        if self.service is not None:
+            again = "again " if change.name in self._started else ""
+            self._screen.say(f"{change.name} serves {again}at {change.detail}.")
+            for replica in self.service.router.replicas:
+                if replica.pool.name == change.name:
+                    replica.circuit.announced(time.monotonic())
+        self._started.add(change.name)

@@ -14,6 +14,10 @@ SOURCES = (("local-a", "this-machine-a"), ("local-b", "this-machine-b"))  # (poo
 _SIZES = ((8, 4096), (8, 2048), (4, 2048), (2, 2048), (1, 2048), (1, 1024))  # (slots, tokens per slot)
 _UNKNOWN_CACHE_BYTES_PER_TOKEN = 128 * 1024  # an 8-billion-parameter model's, where the header does not say
 _BYTES_PER_PROCESS = 128 * 1024 * 1024  # interpreter and compute buffers: about 60 MB with the default model
+_ENGINE_BYTES_PER_PROCESS = 700 * 1024 * 1024  # JAX, its compiler at work, and what it compiled
+_ENGINE_BYTES_PER_FILE_BYTE = 8  # 4-bit weights, held as 32-bit floats
+_ENGINE_BYTES_PER_CACHE_BYTE = 2  # 32-bit floats, where llama.cpp has 16
+_ENGINE_ARCHITECTURES = frozenset({"llama", "qwen3", "gemma3"})
 _USABLE_PART_OF_MEMORY = 0.7
 _QUICK_MODEL_BYTES = 512 * 1024 * 1024
 
@@ -31,19 +35,25 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
 
 
-def choose_sizing(facts: GgufFacts, memory: int | None, cores: int) -> Sizing:
+def engine_reads(facts: GgufFacts) -> bool:
+    """Return whether our own engine knows the model's architecture, and the model is small enough to be quick there."""
+    return facts.architecture in _ENGINE_ARCHITECTURES and facts.file_bytes <= _QUICK_MODEL_BYTES
+
+
+def choose_sizing(facts: GgufFacts, memory: int | None, cores: int, *, engine: bool = False) -> Sizing:
     """Return the largest sizing of which two fit in `memory` bytes (None: not known, take the largest).
 
-    Raises InputError when the smallest does not fit. Cores are divided among the sources: two processes of
+    `engine`: the second source is our own engine, which needs more; else both are llama.cpp's. Raises InputError
+    when the smallest does not fit. Cores are divided among the sources: two processes of
     two threads on two cores were measured 2 to 7 times slower than two of one, since each waits at its
     barriers for threads that the other has pushed aside.
     """
     threads = max(1, cores // len(SOURCES))
     for slots, wanted in _SIZES:
         context = min(wanted, facts.context_length or wanted)
-        if memory is None or _bytes_needed(facts, slots, context) <= memory * _USABLE_PART_OF_MEMORY:
+        if memory is None or _bytes_needed(facts, slots, context, engine) <= memory * _USABLE_PART_OF_MEMORY:
             return Sizing(slots=slots, context_per_slot=context, threads=threads)
-    smallest = _bytes_needed(facts, *_SIZES[-1])
+    smallest = _bytes_needed(facts, *_SIZES[-1], engine)
     raise InputError(
         f"two sources of this model need about {smallest / 1e9:.1f} GB and {(memory or 0) / 1e9:.1f} GB of memory "
         f"are free (of which {_USABLE_PART_OF_MEMORY:.0%} may be used); "
@@ -81,7 +91,10 @@ def default_fleet(
     )
 
 
-def _bytes_needed(facts: GgufFacts, slots: int, context: int) -> int:
-    per_token = facts.cache_bytes_per_token or _UNKNOWN_CACHE_BYTES_PER_TOKEN
-    each = slots * context * per_token + facts.file_bytes + _BYTES_PER_PROCESS
-    return len(SOURCES) * each
+def _bytes_needed(facts: GgufFacts, slots: int, context: int, engine: bool) -> int:
+    cache = slots * context * (facts.cache_bytes_per_token or _UNKNOWN_CACHE_BYTES_PER_TOKEN)
+    first = cache + facts.file_bytes + _BYTES_PER_PROCESS
+    if not engine:
+        return len(SOURCES) * first
+    weights = facts.file_bytes * _ENGINE_BYTES_PER_FILE_BYTE
+    return first + cache * _ENGINE_BYTES_PER_CACHE_BYTE + weights + _ENGINE_BYTES_PER_PROCESS

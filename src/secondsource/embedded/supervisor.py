@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from secondsource.core.errors import SecondsourceError
+from secondsource.embedded.child import Announcement
 from secondsource.embedded.default_fleet import Sizing
-from secondsource.embedded.llamacpp_server import Announcement
 from secondsource.embedded.restart_policy import RestartHistory, RestartPolicy, after_death
 
 _LOG_TAIL_LINES = 3
+_COMPILED_WITHIN_S = 600.0
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     command: tuple[str, ...]
     log: Path
+    ready_within_s: float | None = None  # None: as long as the supervisor gives each
 
 
 class SourceState(StrEnum):
@@ -35,6 +37,7 @@ class SourceState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DIED = "died"  # and will be started again
+    FAILED = "failed"  # it could not start at all, and is not tried again
     STOPPED = "stopped"
 
 
@@ -49,7 +52,17 @@ class SourceChange(msgspec.Struct, frozen=True, kw_only=True):
 
 def llamacpp_source(*, name: str, port: int, model: Path, alias: str, sizing: Sizing, log: Path) -> SourceSpec:
     """Return the source that runs llama.cpp's server with this interpreter."""
-    command = [sys.executable, "-m", "secondsource.embedded.llamacpp_server"]
+    return _own_source("llamacpp_server", name, port, model, alias, sizing, log)
+
+
+def engine_source(*, name: str, port: int, model: Path, alias: str, sizing: Sizing, log: Path) -> SourceSpec:
+    """Return the source that runs our own engine with this interpreter; it compiles before it serves."""
+    source = _own_source("engine_server", name, port, model, alias, sizing, log)
+    return msgspec.structs.replace(source, ready_within_s=_COMPILED_WITHIN_S)
+
+
+def _own_source(module: str, name: str, port: int, model: Path, alias: str, sizing: Sizing, log: Path) -> SourceSpec:
+    command = [sys.executable, "-m", f"secondsource.embedded.{module}"]
     command += ["--model", str(model), "--port", str(port), "--alias", alias, "--log", str(log)]
     command += ["--slots", str(sizing.slots), "--context-per-slot", str(sizing.context_per_slot)]
     command += ["--threads", str(sizing.threads)]
@@ -75,15 +88,15 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start all sources and return when all serve.
+        """Start all sources and return when the first serves; the others follow in their own time.
 
-        Raises SecondsourceError, with all of them stopped, when one cannot start or is not ready in time.
+        Raises SecondsourceError, with all of them stopped, when none can start or none is ready in time.
         """
         firsts = [keeper.first_ready() for keeper in self._keepers]
         self._tasks = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
         try:
             async with asyncio.timeout(self._ready_within_s):
-                await asyncio.gather(*firsts)
+                await _first_success(firsts)
         except TimeoutError:
             late = ", ".join(keeper.why_late() for keeper in self._keepers if not keeper.is_ready)
             await self.stop()
@@ -91,6 +104,11 @@ class Supervisor:
         except BaseException:  # an interrupt too: no process may be left
             await self.stop()
             raise
+
+    @property
+    def starting(self) -> frozenset[str]:
+        """The names of the sources that have not served yet, and still may."""
+        return frozenset(keeper.name for keeper in self._keepers if keeper.is_starting)
 
     async def stop(self) -> None:
         """End all sources, by force where they do not end by themselves; bounded by `stop_within_s` twice."""
@@ -122,8 +140,9 @@ class _Keeper:
         self._source = source
         self._on_change = on_change
         self._policy = policy
-        self._ready_within_s = ready_within_s
+        self._ready_within_s = source.ready_within_s or ready_within_s
         self._stop_within_s = stop_within_s
+        self.name = source.name
         self._first: asyncio.Future[None] | None = None
         self._last_problem = "still loading"
         self.is_ready = False
@@ -132,6 +151,11 @@ class _Keeper:
         """Return what is done when the source serves for the first time, or cannot."""
         self._first = asyncio.get_running_loop().create_future()
         return self._first
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the source has not served yet, and still may."""
+        return self._first is not None and not self._first.done()
 
     def why_late(self) -> str:
         """Return the source's name and what is known of why it does not serve."""
@@ -145,7 +169,9 @@ class _Keeper:
             self._last_problem = life.ending
             first = self._first
             if first is not None and not first.done() and not life.port_taken:
-                first.set_exception(_cannot_start(self._source, life.ending))
+                reason = _cannot_start(self._source, life.ending)
+                first.set_exception(reason)
+                self._tell(SourceState.FAILED, 0, str(reason))
                 return
             history, wait_s = after_death(self._policy, history, life.served_s, random.random())  # noqa: S311
             again = "starting it again at once" if wait_s == 0 else f"starting it again in {wait_s:.1f} s"
@@ -205,6 +231,24 @@ class _Keeper:
 
     def _tell(self, state: SourceState, pid: int, detail: str) -> None:
         self._on_change(SourceChange(name=self._source.name, state=state, pid=pid, detail=detail))
+
+
+async def _first_success(firsts: Sequence["asyncio.Future[None]"]) -> None:
+    """Return when one of `firsts` has succeeded; raises the first failure when none can any more."""
+    waiting = set(firsts)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if any(first.exception() is None for first in done):
+            for first in waiting:
+                first.add_done_callback(_note_failure)
+            return
+    for first in firsts:
+        first.result()
+
+
+def _note_failure(first: "asyncio.Future[None]") -> None:
+    if not first.cancelled():
+        first.exception()  # it has been told as a change; nobody awaits it any more
 
 
 async def _to_its_end(work: Coroutine[None, None, None]) -> None:

@@ -17,7 +17,8 @@ PROBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 5.0
 TICK_S = 0.1
 ANSWER_LIMIT = 1024 * 1024
-ENGINES = ("llamacpp", "vllm", "sglang")
+# How an engine names itself, and whose way of continuing it has. Our own speaks vLLM's.
+DIALECTS = {"llamacpp": "llamacpp", "vllm": "vllm", "sglang": "sglang", "secondsource-engine": "vllm"}
 # Busy, perhaps; or the kept connection was closed as the probe was sent.
 MAY_BE_WELL = frozenset({Outcome.FIRST_TOKEN_TIMEOUT, Outcome.RESET})
 SAMPLE_PREFIX = "The answer to your question is"
@@ -79,10 +80,10 @@ def _listed(answer: Fetched) -> list[_Model]:
 
 
 def models_in(answer: Fetched) -> tuple[tuple[str, ...], str]:
-    """Return the models that a replica lists and the engine it names itself by, or "" when it does not say."""
+    """Return the models that a replica lists and the engine whose ways it has, or "" when it does not say."""
     listed = _listed(answer)
-    owners = [model.owned_by for model in listed if model.owned_by in ENGINES]
-    return tuple(model.id for model in listed), (owners[0] or "") if owners else ""
+    dialects = [dialect for model in listed if (dialect := DIALECTS.get(model.owned_by or ""))]
+    return tuple(model.id for model in listed), dialects[0] if dialects else ""
 
 
 class Prober:

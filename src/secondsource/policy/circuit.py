@@ -127,6 +127,11 @@ class Circuit:
         else:
             self._open(now)
 
+    def announced(self, now: float) -> None:
+        """Note that the replica says of itself that it serves: whoever waits with a probe need not wait longer."""
+        self._backoff_s = FIRST_BACKOFF_S
+        self.retry_at = min(self.retry_at, now)
+
     def _open(self, now: float) -> None:
         self.state = CircuitState.OPEN
         self.retry_at = now + self._backoff_s * self._jitter()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from secondsource.cli.screen import Screen
 from secondsource.cli.up_serve import Serving, serve
 from secondsource.core.errors import InputError, SecondsourceError
 from secondsource.core.fleet import Fleet, Pool, Supplier
+from secondsource.core.records import Outcome
 from secondsource.embedded.supervisor import SourceSpec
 from secondsource.policy.routing import Router
 
@@ -116,6 +118,25 @@ async def test_a_source_that_comes_back_is_told(tmp_path: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     assert await run.task == 0
     assert "starting it again at once" in run.written.getvalue()
+
+
+async def test_it_serves_while_a_source_still_starts_and_tells_when_it_serves_too(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    slow = f"import pathlib, time\nwhile not pathlib.Path({str(mark)!r}).exists(): time.sleep(0.02)\n" + SOURCE
+    second = SourceSpec(name="p", port=1, command=(sys.executable, "-c", slow), log=tmp_path / "b.log")
+    service = FakeService()
+    (replica,) = service.router.replicas
+    run = Run(service, source(tmp_path, SOURCE), second)
+    await run.until_welcomed()
+    assert "is starting; the others serve meanwhile" in run.shown[0]
+    replica.circuit.failed(Outcome.CONNECT_FAILED, time.monotonic() + 100)
+    mark.touch()
+    async with asyncio.timeout(20):
+        while "p serves at" not in run.written.getvalue():  # noqa: ASYNC110 -- there is no event to wait for
+            await asyncio.sleep(0.01)
+    assert replica.circuit.retry_at <= time.monotonic(), "who serves is asked at once"
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await run.task == 0
 
 
 async def test_a_signal_while_sources_load_stops_them_and_starts_no_service(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import Continuation
 from secondsource.core.fleet_checks import contradictions
-from secondsource.embedded.default_fleet import Sizing, choose_sizing, default_fleet, model_name
+from secondsource.embedded.default_fleet import Sizing, choose_sizing, default_fleet, engine_reads, model_name
 from secondsource.embedded.gguf import GgufFacts
 
 SMOLLM2 = GgufFacts(architecture="llama", file_bytes=98_362_432, context_length=8192, cache_bytes_per_token=23_040)
@@ -58,6 +58,15 @@ def test_the_largest_sizing_that_fits_is_taken(facts: GgufFacts, memory: int | N
 def test_a_model_that_cannot_fit_is_refused_with_the_numbers() -> None:
     with pytest.raises(InputError, match=r"need about 10\.\d GB and 8\.6 GB"):
         choose_sizing(EIGHT_BILLION, 8 * GIB, 2)
+
+
+def test_our_own_engine_takes_more_memory_and_small_models_it_knows() -> None:
+    assert choose_sizing(SMOLLM2, 8 * GIB, 2, engine=True).slots == 8
+    assert choose_sizing(SMOLLM2, 4 * GIB, 2, engine=True).context_per_slot == 2048
+    assert choose_sizing(SMOLLM2, 4 * GIB, 2).context_per_slot == 4096
+    assert engine_reads(SMOLLM2)
+    assert not engine_reads(EIGHT_BILLION)
+    assert not engine_reads(GgufFacts(architecture="bert", file_bytes=1, context_length=512, cache_bytes_per_token=1))
 
 
 def test_a_slot_holds_no_more_than_the_model_was_trained_on() -> None:

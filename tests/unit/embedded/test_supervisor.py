@@ -13,7 +13,14 @@ import pytest
 from secondsource.core.errors import SecondsourceError
 from secondsource.embedded.default_fleet import Sizing
 from secondsource.embedded.restart_policy import RestartPolicy
-from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor, llamacpp_source
+from secondsource.embedded.supervisor import (
+    SourceChange,
+    SourceSpec,
+    SourceState,
+    Supervisor,
+    engine_source,
+    llamacpp_source,
+)
 
 SERVES = """
 import sys
@@ -117,6 +124,7 @@ def is_alive(pid: int) -> bool:
 
 async def test_it_starts_all_and_stops_all(start: Start, watched: Watched) -> None:
     supervisor = await start(SERVES, SERVES)
+    await asyncio.gather(*(watched.until(name, SourceState.READY, 1) for name in "ab"))
     pids = [watched.of(name, SourceState.READY)[0].pid for name in "ab"]
     assert all(map(is_alive, pids))
     await supervisor.stop()
@@ -126,6 +134,7 @@ async def test_it_starts_all_and_stops_all(start: Start, watched: Watched) -> No
 
 async def test_a_killed_source_comes_back_and_the_other_is_left_alone(start: Start, watched: Watched) -> None:
     await start(SERVES, SERVES)
+    await asyncio.gather(*(watched.until(name, SourceState.READY, 1) for name in "ab"))
     first = watched.of("a", SourceState.READY)[0]
     os.kill(first.pid, signal.SIGKILL)
     second = await watched.until("a", SourceState.READY, 2)
@@ -156,13 +165,42 @@ async def test_a_source_that_will_not_end_is_killed(start: Start, watched: Watch
     assert "SIGKILL" in watched.of("a", SourceState.STOPPED)[0].detail
 
 
-async def test_a_source_that_cannot_start_stops_the_others_and_says_why(start: Start, watched: Watched) -> None:
+async def test_it_serves_as_soon_as_one_source_does(start: Start, watched: Watched) -> None:
+    supervisor = await start(SERVES, SILENT)
+    assert supervisor.starting == {"b"}
+    assert len(watched.of("a", SourceState.READY)) == 1
+    await supervisor.stop()
+    assert not any(change.pid and is_alive(change.pid) for change in watched.changes)
+
+
+async def test_a_source_that_cannot_start_is_told_and_left_out(start: Start, watched: Watched) -> None:
+    supervisor = await start(SERVES, CANNOT)
+    failure = await watched.until("b", SourceState.FAILED, 1)
+    assert "b could not start: the model is broken" in failure.detail
+    assert "no such tensor" in failure.detail
+    assert supervisor.starting == frozenset()
+    assert is_alive(watched.of("a", SourceState.READY)[0].pid)
+
+
+async def test_sources_none_of_which_can_start_are_an_error_that_says_why(start: Start, watched: Watched) -> None:
     with pytest.raises(SecondsourceError) as caught:
-        await start(SERVES, CANNOT)
-    assert "b could not start: the model is broken" in str(caught.value)
-    assert "no such tensor" in str(caught.value)
+        await start(CANNOT, CANNOT)
+    assert "a could not start: the model is broken" in str(caught.value)
     for change in watched.changes:
         assert not change.pid or not is_alive(change.pid)
+
+
+async def test_a_source_that_needs_longer_is_given_longer(tmp_path: Path, watched: Watched) -> None:
+    slow = 'import sys, time; time.sleep(1.2); print(\'{"url": "http://127.0.0.1:1"}\', flush=True); sys.stdin.read()'
+    quick, patient = [
+        SourceSpec(name=name, port=1, command=(sys.executable, "-c", script), log=tmp_path / name, ready_within_s=wait)
+        for name, script, wait in (("a", SERVES, None), ("b", slow, 30.0))
+    ]
+    supervisor = Supervisor([quick, patient], watched.on_change, ready_within_s=1.0)
+    await supervisor.start()
+    await watched.until("b", SourceState.READY, 1)
+    assert watched.of("b", SourceState.DIED) == []
+    await supervisor.stop()
 
 
 async def test_a_source_that_announces_nonsense_cannot_start(start: Start) -> None:
@@ -206,7 +244,7 @@ async def test_a_stolen_port_is_told_and_tried_again(start: Start, watched: Watc
 
 
 async def test_an_interrupted_start_leaves_no_process(start: Start, watched: Watched) -> None:
-    starting = asyncio.create_task(start(SERVES, SILENT))
+    starting = asyncio.create_task(start(SILENT, SILENT))
     await watched.until("b", SourceState.STARTING, 1)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -215,8 +253,9 @@ async def test_an_interrupted_start_leaves_no_process(start: Start, watched: Wat
         assert not change.pid or not is_alive(change.pid)
 
 
-def test_the_llamacpp_source_runs_our_module_with_its_sizing() -> None:
-    source = llamacpp_source(
+@pytest.mark.parametrize(("make", "module"), [(llamacpp_source, "llamacpp_server"), (engine_source, "engine_server")])
+def test_a_source_runs_our_module_with_its_sizing(make: Callable[..., SourceSpec], module: str) -> None:
+    source = make(
         name="local-a",
         port=20001,
         model=Path("/models/m.gguf"),
@@ -225,6 +264,6 @@ def test_the_llamacpp_source_runs_our_module_with_its_sizing() -> None:
         log=Path("/state/local-a.log"),
     )
     words = list(source.command)
-    assert words[:3] == [sys.executable, "-m", "secondsource.embedded.llamacpp_server"]
+    assert words[:3] == [sys.executable, "-m", f"secondsource.embedded.{module}"]
     for flag, value in (("--slots", "8"), ("--context-per-slot", "4096"), ("--threads", "3"), ("--port", "20001")):
         assert words[words.index(flag) + 1] == value

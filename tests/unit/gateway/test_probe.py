@@ -55,6 +55,10 @@ def test_what_a_replica_says_of_itself() -> None:
     assert context_of(answer, "other") is None
 
 
+def test_our_own_engine_has_vllms_ways() -> None:
+    assert models_in(models({**VLLM, "owned_by": "secondsource-engine"})) == (("m",), "vllm")
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b'{"data":5}', b'{"data":null}', b'{"data":[{"id":5}]}', b'{"data":"\xff"}']
 )

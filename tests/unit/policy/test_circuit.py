@@ -207,3 +207,15 @@ def test_a_trial_that_a_probe_overtook_decides_nothing_of_the_next() -> None:
     assert not circuit.allows(100.0)
     circuit.succeeded(second)
     assert circuit.allows(100.0)
+
+
+def test_a_replica_that_says_that_it_serves_is_probed_at_once() -> None:
+    circuit = opened()
+    for _ in range(6):
+        circuit.probed(alive=False, now=circuit.retry_at)
+    assert circuit.retry_at > 10
+    circuit.announced(10.0)
+    circuit.probed(alive=True, now=10.0)
+    assert circuit.state is CircuitState.HALF_OPEN
+    circuit.failed(Outcome.CONNECT_FAILED, 20.0, circuit.sent())
+    assert circuit.retry_at <= 20.0 + FIRST_BACKOFF_S
