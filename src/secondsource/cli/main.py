@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import bench, bill, catalog, key, parity, plan, up
+from secondsource.cli import bench, bill, catalog, key, parity, plan, port, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add(verbs)
     parity.add(verbs)
     plan.add(verbs)
+    port.add(verbs)
     return parser
 
 

@@ -1,0 +1,90 @@
+"""`python -m secondsource.port.child`: compile one job, read from standard input; say how it goes, line by line.
+
+A process of its own: a compiler that crashes or hangs takes only this one with it.
+"""
+
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import jax
+import msgspec
+from jax.experimental import serialize_executable
+
+from secondsource.core.errors import InputError
+from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program, Progress, Said
+from secondsource.port.program import compile_program, mesh_of, open_devices
+
+_MESSAGE_CHARACTERS = 2000
+_OUR_SOURCE = str(Path(__file__).resolve().parents[1])
+_SOURCE_LINE = re.compile(r'source_file="([^"]+)" source_line=(\d+)')
+_OPERATION = re.compile(r'op_name="([^"]+)"')
+_MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory", "exceeds available HBM", "out of memory")
+
+
+def work(job: Job, out: BinaryIO) -> Answer:
+    """Compile every program at every depth; the first fault ends the work."""
+    done: list[Compiled] = []
+    program: Program | None = None
+    try:
+        mesh = mesh_of(job, open_devices(job.target))
+        for program in job.programs:
+            for depth in job.depths:
+                say(out, Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, {depth.layers} layers"))
+                compiled, executable = compile_program(job, program, depth, mesh)
+                done.append(compiled)
+                _keep(job, program, depth, executable)
+    except (jax.errors.JaxRuntimeError, InputError, ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+        return Answer(tuple(done), fault_of(error, program))
+    return Answer(tuple(done))
+
+
+def fault_of(error: Exception, program: Program | None) -> Fault:
+    """Return the fault of an error: what the compiler said, and where in our source it lies."""
+    message = str(error)
+    kind: Literal["memory", "refused"] = "memory" if any(word in message for word in _MEMORY) else "refused"
+    shown = message if len(message) <= _MESSAGE_CHARACTERS else message[:_MESSAGE_CHARACTERS] + " ..."
+    return Fault(kind=kind, program=program, message=shown, where=_where(error, message))
+
+
+def _where(error: Exception, message: str) -> str:
+    """Return the line of ours that an error names, or the innermost line of ours that led to it."""
+    found = _SOURCE_LINE.search(message)
+    if found:
+        return f"{found[1]}:{found[2]}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_OUR_SOURCE)]
+    operation = _OPERATION.search(message)
+    inner = [frame for frame in frames if "/port/" not in frame.filename]
+    place = f"{Path(inner[-1].filename).relative_to(_OUR_SOURCE)}:{inner[-1].lineno}" if inner else ""
+    return ", ".join(filter(None, (operation[1] if operation else "", place)))
+
+
+def _keep(job: Job, program: Program, depth: Depth, executable: Any) -> None:
+    name = f"{program.step}-b{program.sequences}-c{program.context_tokens}-l{depth.layers}-{job.target.chip}"
+    if job.keep_text_in:
+        Path(job.keep_text_in, f"{name}.hlo.txt").write_text(executable.as_text(), "utf-8")
+    if job.save_to:
+        payload, _arguments, _results = serialize_executable.serialize(executable)
+        Path(job.save_to, f"{name}.xla").write_bytes(payload)
+
+
+def say(out: BinaryIO, said: Said) -> None:
+    """Write one line to the parent."""
+    out.write(msgspec.json.encode(said) + b"\n")
+    out.flush()
+
+
+def main() -> int:
+    """Read a job, answer it; libraries that print get standard error."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    say(out, work(job, out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What a compile is asked for and what it answers: the records that pass to the child process and back."""
+
+from typing import Literal
+
+import msgspec
+
+from secondsource.engine.config import ModelConfig
+from secondsource.port.targets import Target
+from secondsource.port.timeline import Walked
+
+Weights = Literal["bf16", "int8"]
+Step = Literal["decode", "prefill"]
+
+
+class Depth(msgspec.Struct, frozen=True, order=True):
+    """How many layers of each kind a compiled program has."""
+
+    full: int  # layers that look back over the whole context
+    local: int = 0  # layers that look back over a window
+
+    @property
+    def layers(self) -> int:
+        """All of them."""
+        return self.full + self.local
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a model beside a cache of `sequences` slots of `context_tokens` each.
+
+    A decode step reads a token in every slot; a prefill step reads `chunk_tokens` of one slot's prompt.
+    """
+
+    step: Step
+    sequences: int
+    context_tokens: int
+    chunk_tokens: int = 0
+    prompt_tokens: int = 0  # how far back a chunk looks: the whole prompt
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What one child process compiles."""
+
+    config: ModelConfig
+    weights: Weights
+    target: Target
+    data_parallel: int
+    programs: tuple[Program, ...]
+    depths: tuple[Depth, ...]  # each program is compiled at each of them
+    save_to: str = ""  # directory for the compiled programs
+    keep_text_in: str = ""  # directory for the compiler's text
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """One program at one depth, through the compiler; bytes are of one device."""
+
+    program: Program
+    depth: Depth
+    seconds: float  # of processor time that lowering and compiling took
+    arguments_bytes: int  # weights, cache and the step's small inputs, as the compiler lays them out
+    temporaries_bytes: int
+    outputs_bytes: int  # that are not written over an argument
+    code_bytes: int
+    flops: float = 0.0
+    walked: Walked | None = None  # None: this compiler gives no cycles
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a program did not compile."""
+
+    kind: Literal["refused", "memory", "crashed", "time"]
+    program: Program | None
+    message: str  # the compiler's own, shortened
+    where: str = ""  # in our source
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Said while a child works."""
+
+    text: str
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """What a child says last."""
+
+    compiled: tuple[Compiled, ...]
+    fault: Fault | None = None
+
+
+Said = Progress | Answer

@@ -1,0 +1,112 @@
+"""Lower and compile one step of the portable model for a topology: the only place of the port that meets JAX."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import msgspec
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from secondsource.engine.abstract import abstract_cache, abstract_parameters
+from secondsource.engine.cache import Cache
+from secondsource.engine.config import ModelConfig
+from secondsource.engine.decoder import decode_step, prefill
+from secondsource.engine.parameters import Parameters
+from secondsource.engine.sharding import DATA, cache_shardings, make_mesh, parameter_shardings
+from secondsource.port.hlo import parse_module
+from secondsource.port.job import Compiled, Depth, Job, Program
+from secondsource.port.targets import Target, gpu_text, host_bounds
+from secondsource.port.timeline import walk
+
+
+def open_devices(target: Target) -> list[Any]:
+    """Return the devices of a slice that is not there; needs libtpu, or JAX's CUDA plugin."""
+    if target.platform == "cuda":
+        options: dict[str, Any] = {"target_config": gpu_text(target.chip), "topology": target.topology}
+        return list(topologies.get_topology_desc(platform="cuda", topology_name=target.chip, **options).devices)
+    options = {"chips_per_host_bounds": list(host_bounds(target.chips, len(target.links.shape)))}
+    if target.chip_config:
+        options["chip_config_name"] = target.chip_config
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=target.topology, **options).devices)
+
+
+def with_depth(config: ModelConfig, depth: Depth) -> ModelConfig:
+    """Return the config with so many layers of each kind, the local ones first."""
+    return msgspec.structs.replace(config, layers=depth.full + depth.local, local_layers=tuple(range(depth.local)))
+
+
+def lower_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Any:
+    """Return the lowered step; tokens go in and tokens come out, so that nothing of the size of logits leaves."""
+    config = with_depth(job.config, depth)
+    parameters = abstract_parameters(config, job.weights)
+    parameters = _placed(parameters, parameter_shardings(mesh, parameters))
+    cache = abstract_cache(config, program.sequences, program.context_tokens, job.weights)
+    cache = _placed(cache, cache_shardings(mesh, cache))
+    everywhere, by_slot = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(DATA))
+
+    def decode(
+        parameters: Parameters, tokens: jax.Array, positions: jax.Array, active: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        logits, cache = decode_step(parameters, config, tokens, positions, active, cache)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+
+    def read(
+        parameters: Parameters,
+        tokens: jax.Array,
+        starts: jax.Array,
+        lengths: jax.Array,
+        slots: jax.Array,
+        cache: Cache,
+    ) -> tuple[jax.Array, Cache]:
+        context = min(program.context_tokens, max(program.prompt_tokens, tokens.shape[1]))
+        logits, cache = prefill(parameters, config, tokens, starts, lengths, slots, cache, context=context)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+
+    outputs = (everywhere, cache_shardings(mesh, cache))
+    if program.step == "decode":
+        rows = jax.ShapeDtypeStruct((program.sequences,), jnp.int32, sharding=by_slot)
+        flags = jax.ShapeDtypeStruct((program.sequences,), jnp.bool_, sharding=by_slot)
+        step = jax.jit(decode, donate_argnames="cache", out_shardings=(by_slot, outputs[1]))
+        return step.lower(parameters, rows, rows, flags, cache)
+    one = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
+    chunk = jax.ShapeDtypeStruct((1, program.chunk_tokens), jnp.int32, sharding=everywhere)
+    step = jax.jit(read, donate_argnames="cache", out_shardings=outputs)
+    return step.lower(parameters, chunk, one, one, one, cache)
+
+
+def _placed(arrays: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda array, sharding: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), arrays, shardings
+    )
+
+
+def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tuple[Compiled, Any]:
+    """Return what the compiler makes of a step at a depth, and the executable; raises JAX's errors."""
+    began = time.process_time()
+    executable = lower_program(job, program, depth, mesh).compile()
+    seconds = time.process_time() - began
+    memory = executable.memory_analysis()
+    cost: Mapping[str, float] = executable.cost_analysis() or {}
+    walked = None
+    if job.target.cycles_per_s:
+        walked = walk(parse_module(executable.as_text()), job.target.pace)
+    compiled = Compiled(
+        program=program,
+        depth=depth,
+        seconds=seconds,
+        arguments_bytes=memory.argument_size_in_bytes,
+        temporaries_bytes=memory.temp_size_in_bytes,
+        outputs_bytes=max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes),
+        code_bytes=memory.generated_code_size_in_bytes,
+        flops=float(cost.get("flops", 0.0)),
+        walked=walked,
+    )
+    return compiled, executable
+
+
+def mesh_of(job: Job, devices: list[Any]) -> Mesh:
+    """Return the mesh of a job's devices; raises InputError where the model does not divide so."""
+    return make_mesh(job.config, devices, job.data_parallel)
