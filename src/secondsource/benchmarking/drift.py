@@ -46,12 +46,12 @@ def steady_load(minutes: float) -> Row:
     part_s = min(max(60 * minutes / _PARTS, _LEAST_PART_S), _MOST_PART_S)
     return Row(
         name="steady",
-        title="200 streams of 20 events, one every 50 ms",
+        title="200 streams of 5 events, one every 50 ms",
         load=Load.STREAMS,
         connections=200,
         warm_s=0,
         window_s=part_s,
-        events=20,
+        events=5,
         every_us=50_000,
     )
 
