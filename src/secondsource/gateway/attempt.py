@@ -64,8 +64,8 @@ class Owner(Protocol):
     def could_go_on_elsewhere(self) -> bool:
         """Return whether another replica could go on now."""
 
-    def wait_for_more(self, seconds: float) -> None:
-        """Set the deadline for the replica's next sign."""
+    def wait_for_more(self, seconds: float) -> float:
+        """Set the deadline for the replica's next sign, and return what time it is."""
 
     def write(self, record: Noted | Settled) -> None:
         """Write a record of this attempt to the books."""
@@ -92,7 +92,7 @@ class Attempt:
         self._paused = False
         self._started_ns = time.monotonic_ns()
         self._first_token_ns = 0
-        self._noted_at = 0.0
+        self._note_at = 0.0  # when the books are told next what has been delivered
         self._share_mark = 0
         self._trial = 0
         self._usage: Usage | None = None
@@ -251,8 +251,9 @@ class Attempt:
             if relay.complete:
                 self.owner.wait_for_more(COMPLETE_GRACE_S)
             elif self.owner.delivered.sent:
-                self.owner.wait_for_more(self.plan.between_tokens_s)
-                self._note(relay)
+                now = self.owner.wait_for_more(self.plan.between_tokens_s)
+                if now >= self._note_at:
+                    self._note(relay, now)
 
     def _gathered(self, body: bytes) -> None:
         outcome = verdicts.outcome_of(self.status, body)
@@ -378,12 +379,9 @@ class Attempt:
         if learnt and self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
-    def _note(self, relay: Relay) -> None:
-        now = time.monotonic()
-        if self._noted_at == 0.0:
-            self._noted_at = now
-        elif now - self._noted_at >= NOTE_EVERY_S:
-            self._noted_at = now
+    def _note(self, relay: Relay, now: float) -> None:
+        first, self._note_at = self._note_at == 0.0, now + NOTE_EVERY_S
+        if not first:
             usage, _ = self._tokens(relay)
             share = self.plan.replica.clock.so_far(time.monotonic_ns(), self._share_mark)
             self.owner.write(

@@ -200,12 +200,15 @@ class Exchange:
             replica=replica.url,
         )
 
-    def wait_for_more(self, seconds: float) -> None:
-        """Set the deadline for the replica's next sign; none but the last while the client is the slow one."""
-        if self._client_paused:
-            self.deadline = self._total_ends
-        else:
-            self.deadline = min(time.monotonic() + seconds, self._total_ends)
+    def wait_for_more(self, seconds: float) -> float:
+        """Set the deadline for the replica's next sign; none but the last while the client is the slow one.
+
+        Returns the time.
+        """
+        now = time.monotonic()
+        due = now + seconds
+        self.deadline = self._total_ends if self._client_paused or due > self._total_ends else due
+        return now
 
     def deadline_passed(self, now: float) -> None:
         """Act on a deadline: look again for a replica, or end an attempt whose time is up."""
@@ -220,16 +223,15 @@ class Exchange:
 
     def attempt_streams(self, attempt: Attempt, data: bytes, *, last: bool) -> None:
         """Hand bytes on to the client."""
+        if self._streaming and not last:
+            self._connection.send(data)
+            return
         if not self._streaming:
             self._streaming = True
             self.first_token_s = time.monotonic() - self.started
             self._connection.start_stream(self._headers(attempt), EVENT_STREAM, data if not last else b"")
-            if last:
-                self._end_stream(data)
-        elif last:
+        if last:
             self._end_stream(data)
-        else:
-            self._connection.send(data)
 
     def attempt_answered(self, attempt: Attempt, body: bytes) -> None:
         """Hand a whole answer on to the client."""

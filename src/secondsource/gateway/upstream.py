@@ -120,7 +120,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._hand_on()
             self._fail(Outcome.GARBLED, f"not HTTP: {type(error).__name__}")
             return
-        self._hand_on()
+        if len(self._body) == 1 and self.call is call:
+            call.handler.on_body(self._body.pop())
+        elif self._body:
+            self._hand_on()
         if self.ended and self.call is call:
             self._finish()
         elif len(data) >= LONG_READ and not self._paused:

@@ -47,6 +47,7 @@ class Delivered:
     __slots__ = (
         "choices",
         "created",
+        "finished",
         "id",
         "kept",
         "limit",
@@ -63,6 +64,7 @@ class Delivered:
         self.untold = False  # not all that was sent is kept: it can neither be continued nor compared
         self.sent = False  # something of the answer has left for the client
         self.tokens = 0  # events that carried text; an engine sends one a token, save at character boundaries
+        self.finished = 0  # choices that have their finish reason
         self.choices: dict[int, ChoiceSoFar] = {}
         self.id: str | int | None = None
         self.object: str | None = None
@@ -98,7 +100,20 @@ class Delivered:
                 if not self.untold:
                     self._add(so_far, choice, evidence.get(choice.index, b""))
             if choice.finish_reason is not None:
+                self.finished += so_far.finish_reason is None
                 so_far.finish_reason = choice.finish_reason
+
+    def add_text(self, index: int, text: str) -> bool:
+        """Note plain text of a choice that is about to leave, the commonplace event; false if `add` must do it."""
+        so_far = self.choices.get(index)
+        if so_far is None or so_far.pending or self.untold:
+            return False
+        self.tokens += 1
+        so_far.pieces.append((text, b""))
+        self.kept += len(text) + 64
+        if self.kept > self.limit:
+            self.forget()
+        return True
 
     def _add(self, so_far: ChoiceSoFar, choice: ChoiceDelta, evidence: bytes) -> None:
         delta = choice.delta
@@ -141,12 +156,6 @@ class Delivered:
     def comparable(self) -> bool:
         """Whether an answer made afresh can be compared with what was sent."""
         return not self.untold and not any(choice.other for choice in self.choices.values())
-
-    @property
-    def finished(self) -> int:
-        """How many choices have a finish reason."""
-        return sum(choice.finish_reason is not None for choice in self.choices.values())
-
 
 class _TopLogprob(msgspec.Struct, gc=False):
     id: int | None = None

@@ -111,6 +111,19 @@ class ChoiceDelta(msgspec.Struct, gc=False, frozen=True):
         )
 
 
+    @property
+    def plain_text(self) -> str | None:
+        """Return the text, where the event carries that and nothing else; None for any other."""
+        delta = self.delta
+        if self.finish_reason is not None:
+            return None
+        if delta is None:
+            return self.text or None
+        if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
+            return None
+        return delta.content or None
+
+
 class Chunk(msgspec.Struct, gc=False, frozen=True):
     """One event of a streamed answer, as far as the gateway looks at it."""
 

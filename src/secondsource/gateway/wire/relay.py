@@ -103,7 +103,7 @@ class Relay:
                 break
             if self.done:
                 break
-        return b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def _done(self, out: list[bytes]) -> None:
         choices = self._delivered.choices.values()
@@ -117,6 +117,9 @@ class Relay:
         unknown = False
         try:
             chunk = parse_chunk(payload)
+            if self._passes_plainly(chunk):
+                out.append(event + b"\n\n")
+                return
         except msgspec.ValidationError:
             chunk, unknown = parse_outline(payload) or Chunk(), True
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -135,6 +138,20 @@ class Relay:
             self._spliced(self._splice, payload, chunk, out)
         else:
             self._pass(event, chunk, out)
+
+    def _passes_plainly(self, chunk: Chunk) -> bool:
+        """Take the commonplace event, more text of one choice, on the shortest way; false if it is not that."""
+        choices = chunk.choices
+        if not choices or len(choices) != 1 or chunk.usage or chunk.error or self._strip_ids:
+            return False
+        choice = choices[0]
+        text = choice.plain_text
+        if text is None or self._splice is not None or not self._delivered.sent:
+            return False
+        if not self._delivered.add_text(choice.index, text):
+            return False
+        self.tokens_out += 1
+        return True
 
     def _unknown(self, event: bytes, chunk: Chunk, out: list[bytes]) -> None:
         """Pass on an event of a shape we do not know, which is not ours to judge; what it says cannot be kept."""
@@ -255,7 +272,7 @@ def finish_event(ask: Ask, delivered: Delivered, reason: str) -> bytes:
 
 
 def _adds(chunk: Chunk) -> int:
-    return sum(choice.adds for choice in chunk.choices or ())
+    return sum([choice.adds for choice in chunk.choices or ()])
 
 
 def without(event: bytes, name: bytes, value: bytes) -> bytes:
