@@ -196,14 +196,21 @@ def start_gateway(
     keys: tuple[Keys, ...] = (),
     image_model: str | None = None,
     wait_for: str = "/ready",
+    most_files: int | None = None,
+    extra: str = "",
 ) -> Gateway:
-    """Start a gateway over pools of walls; its files are under `directory`."""
+    """Start a gateway over pools of walls; its files are under `directory`.
+
+    It may have `most_files` open; `extra` is added to its fleet file.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     state_dir, fleet, log = directory / "state", directory / "fleet.toml", directory / "gateway.log"
-    fleet.write_text(fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys, image_model))
+    fleet.write_text(extra + fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys, image_model))
     port, admin_port = free_ports(2)
     arguments = [sys.executable, "-m", "secondsource", "up", str(fleet)]
     arguments += ["--port", str(port), "--admin-port", str(admin_port), "--state-dir", str(state_dir)]
+    if most_files is not None:
+        arguments = ["sh", "-c", f'ulimit -n {most_files}; exec "$@"', "sh", *arguments]
     return _launch(arguments, port, admin_port, log, state_dir, wait_for)
 
 

@@ -16,7 +16,8 @@ from secondsource.gateway.wire.errors import error_body
 
 LINGER_S = 2.0
 LONG_READ = 128 * 1024  # bytes at once: there is more, and others come first
-MOST_WAITING = 16  # pipelined requests read ahead of their turn
+MOST_WAITING = 16  # pipelined requests read ahead of their turn, about
+PARSED_AT_ONCE = 16 * 1024  # bytes: small requests may be hundreds in one read
 ONCE = frozenset({b"host", b"authorization"})  # twice, and two servers may each believe another one
 REASONS = {
     200: b"OK",
@@ -78,6 +79,9 @@ class Application(Protocol):
     def handle(self, request: Request, connection: "ClientConnection") -> Exchange | None:
         """Answer a request, at once (None) or through an exchange that is told of the client from then on."""
 
+    def hold(self, size: int) -> bool:
+        """Count bytes of request bodies that are held in memory (negative: let go); False when that is too much."""
+
     def now(self) -> float:
         """Return monotonic seconds."""
 
@@ -90,11 +94,13 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
+        self._unparsed = b""  # read, and not looked at before some of those that wait have had their turn
         self._request: Request | None = None  # the one being answered
         self._exchange: Exchange | None = None
         self._streaming = False
         self._keeps_up = True  # what was written leaves
         self._unsent = 0  # bytes, when last looked at
+        self._held = 0  # bytes of bodies that are counted by the application
         self._refused = False  # no more is read: an error was answered
         self._reset_message()
         self.idle_since = application.now()  # since when nothing is being answered
@@ -119,6 +125,23 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the client."""
+        if self._unparsed or len(data) > PARSED_AT_ONCE:
+            self._parse_in_turn(self._unparsed + data)
+        else:
+            self._parse(data)
+        if len(data) >= LONG_READ:
+            self._read(paused=True)
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _parse_in_turn(self, data: bytes) -> None:
+        """Parse until enough requests wait, and leave the rest for later; nothing more is read meanwhile."""
+        at = 0
+        while at < len(data) and len(self._waiting) < MOST_WAITING and not self._refused:
+            self._parse(data[at : at + PARSED_AT_ONCE])
+            at += PARSED_AT_ONCE
+        self._unparsed = b"" if self._refused else data[at:]
+
+    def _parse(self, data: bytes) -> None:
         if self._refused:
             return
         self._unheard += len(data)
@@ -135,13 +158,13 @@ class ClientConnection(asyncio.Protocol):
         if self._unheard == heard and heard > self._application.header_limit:
             # One header (or trailer, or chunk extension) without end: llhttp would gather it for ever.
             self._head_too_large()
-        if len(data) >= LONG_READ:
-            self._read(paused=True)
-            asyncio.get_running_loop().call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         # Refused, what still comes is read to be thrown away.
-        self._read(paused=bool(self._waiting) or not (self._keeps_up or self._exchange is not None or self._refused))
+        self._read(
+            paused=bool(self._waiting or self._unparsed)
+            or not (self._keeps_up or self._exchange is not None or self._refused)
+        )
 
     def _stay(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 where the client offers another protocol: it is free to be ignored, and llhttp stops there.
@@ -156,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
         lines = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] != b"upgrade"]
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._parser.get_method(), self._url, b"".join(lines))
         self._parser = httptools.HttpRequestParser(self)
-        self.data_received(head + rest)
+        self._parse(head + rest)
 
     def eof_received(self) -> bool:
         """asyncio: the client has closed its side; it is taken to have left."""
@@ -165,7 +188,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
         self._waiting.clear()
+        self._unparsed = b""
         self._refused = True
+        self._hold(-self._held)
         exchange, self._exchange = self._exchange, None
         self._application.closed(self)
         if exchange is not None:
@@ -245,11 +270,19 @@ class ClientConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """llhttp: bytes of the body, without chunk framing."""
         self._unheard = 0
+        if self._refused:
+            return
         self._body_bytes += len(body)
         if self._body_bytes > self._application.body_limit:
             self._body_too_large()
-        elif not self._refused:
+        elif not self._hold(len(body)):
+            self._refuse(503, "the gateway holds as much of requests as it may; try again")
+        else:
             self._body.append(body)
+
+    def _hold(self, size: int) -> bool:
+        self._held += size
+        return self._application.hold(size)
 
     def on_message_complete(self) -> None:
         """llhttp: the request is whole."""
@@ -271,11 +304,9 @@ class ClientConnection(asyncio.Protocol):
         self._body = []
         if self._request is None:
             self._begin(request)
-        elif len(self._waiting) < MOST_WAITING:
+        else:
             self._waiting.append(request)
             self._read(paused=True)
-        else:
-            self._refuse(400, "too many pipelined requests")
 
     def _body_too_large(self) -> None:
         self._refuse(413, f"the request's body is larger than {self._application.body_limit} bytes")
@@ -289,13 +320,16 @@ class ClientConnection(asyncio.Protocol):
             return
         self._refused = True
         self._body = []
+        self._hold(-self._held + sum(len(one.body) for one in (self._request, *self._waiting) if one is not None))
         if self._request is not None or self._transport is None:
             if self._transport is not None:
                 self._transport.pause_reading()
             return
         self._request = Request(b"", "", {}, b"", keep_alive=False, chunked=True)
-        request_id = self._application.refused(status, message)
-        self.respond(status, error_body(status, message), [(b"x-request-id", request_id)])
+        lines = [(b"x-request-id", self._application.refused(status, message))]
+        if status == 503:
+            lines.append((b"retry-after", b"1"))
+        self.respond(status, error_body(status, message), lines)
 
     def _read(self, *, paused: bool) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -331,8 +365,12 @@ class ClientConnection(asyncio.Protocol):
         )
 
     def send(self, data: bytes) -> None:
-        """Send the next bytes of a streamed answer."""
-        self._write(self._frame(data))
+        """Send the next bytes of a streamed answer; there are some."""
+        transport = self._transport
+        assert self._request is not None
+        assert transport is not None
+        if not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._request.chunked else data)
 
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
         """Send the last bytes of a streamed answer and end it, and, unless it is kept, the connection, soon."""
@@ -366,6 +404,8 @@ class ClientConnection(asyncio.Protocol):
     def _end(self) -> None:
         assert self._request is not None
         keep = self._request.keep_alive
+        if self._request.body:
+            self._hold(-len(self._request.body))
         self._request = None
         self._exchange = None
         self._streaming = False
@@ -376,11 +416,11 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         elif not self._keeps_up:
             self._read(paused=True)
-        elif self._waiting:
+        elif self._waiting or self._unparsed:
             self._go_on()
 
     def _go_on(self) -> None:
-        if self._waiting:
+        if self._waiting or self._unparsed:
             # The next turn comes from the loop, so that a long pipeline neither recurses nor starves others.
             asyncio.get_running_loop().call_soon(self._next)
         else:
@@ -393,11 +433,15 @@ class ClientConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def _next(self) -> None:
-        if self._waiting and self._request is None and self._keeps_up and not self._refused:
-            request = self._waiting.popleft()
-            if not self._waiting:
-                self._read(paused=False)
-            self._begin(request)
+        if self._request is not None or not self._keeps_up or self._refused:
+            return
+        if not self._waiting:
+            data, self._unparsed = self._unparsed, b""
+            self._parse_in_turn(data)
+        else:
+            self._begin(self._waiting.popleft())
+        if not self._waiting and not self._unparsed and self._keeps_up and not self._refused:
+            self._read(paused=False)
 
     @property
     def arriving(self) -> bool:

@@ -1,4 +1,4 @@
-"""The clients that are connected: how many may be, and how long one may idle or take to ask."""
+"""The clients that are connected: how many may be, how long one may idle or take to ask, and what all may ask."""
 
 import resource
 import time
@@ -7,14 +7,17 @@ from secondsource.core.fleet import Timeouts
 from secondsource.gateway.client import ClientConnection
 
 MOST_CONNECTIONS = 50_000
+LARGEST_BODIES = 16  # the bodies of all requests together may take as much memory as so many of the largest
 FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
 
 
 class Connections:
     """Every client connection of a service."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, largest_body: int) -> None:
         self._timeouts = timeouts
+        self._held = 0
+        self._may_hold = LARGEST_BODIES * largest_body
         self._open: set[ClientConnection] = set()
         self._most = _most_connections()
 
@@ -28,6 +31,11 @@ class Connections:
     def closed(self, connection: ClientConnection) -> None:
         """Note that a connection is gone."""
         self._open.discard(connection)
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of request bodies that are held (negative: let go); returns False when that is too much."""
+        self._held += size
+        return self._held <= self._may_hold
 
     def close_overdue(self) -> None:
         """Close connections that are idle for too long, or whose request does not arrive."""

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.core.fleet import Fleet
+from secondsource.core.fleet import Fleet, Pool
 from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway.admin.application import Shown, build_admin
 from secondsource.gateway.admin.server import AdminServer
@@ -28,7 +29,7 @@ from secondsource.gateway.meter import Meter
 from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.probe import Prober, make_clients
-from secondsource.gateway.request_log import RequestLine, RequestLog, TriedLine, short_line, tried
+from secondsource.gateway.request_log import RequestLine, RequestLog, short_line, tried
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
@@ -47,11 +48,12 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
-class Trail(msgspec.Struct):
-    """What the log will tell of a request that is under way."""
+class Ended(NamedTuple):
+    """A request that is over and has yet to be logged."""
 
-    traceparent: str | None
-    tried: list[TriedLine]
+    exchange: Exchange
+    status: int
+    duration_s: float
 
 
 class Service(Observer):
@@ -70,11 +72,12 @@ class Service(Observer):
         self._parity.refresh(self.router)
         self.log = RequestLog(Path(fleet.state_dir))
         self.exchanges: dict[str, Exchange] = {}
-        self._trails: dict[str, Trail] = {}
-        self._connections = Connections(fleet.timeouts)
+        self._ended: list[Ended] = []  # in this turn of the loop
+        self._connections = Connections(fleet.timeouts, fleet.limits.request_body)
         clients = make_clients(fleet, secrets)
         self._surroundings = Surroundings(
             clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
+            made_at={pool.name: made_at(pool) for pool in fleet.pools},
             timeouts=fleet.timeouts,
             limits=fleet.limits,
         )
@@ -199,7 +202,7 @@ class Service(Observer):
             request_id=request_id,
             tenant=exchange.principal.tenant,
             lane=exchange.principal.lane,
-            endpoint=exchange.ask.endpoint.value,
+            endpoint=exchange.ask.path,
             model=exchange.ask.model,
             waiting=exchange.waiting,
             tokens_delivered=exchange.delivered.tokens,
@@ -219,6 +222,10 @@ class Service(Observer):
     def closed(self, connection: ClientConnection) -> None:
         """Note that a connection is gone."""
         self._connections.closed(connection)
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of request bodies in memory; returns False when all clients together hold too much."""
+        return self._connections.hold(size)
 
     def refused(self, status: int, message: str) -> bytes:
         """Count and log a request that never was whole, and return an id for it."""
@@ -263,7 +270,7 @@ class Service(Observer):
         if not self.router.serves(ask.model):
             raise unknown_model(ask.model, self.fleet.models)
         self._budget.request_started()
-        self.meter.request_started(endpoint.value, ask.model, principal.lane)
+        self.meter.request_started(ask.path, ask.model, principal.lane)
         exchange = Exchange(
             connection,
             ask,
@@ -275,8 +282,9 @@ class Service(Observer):
             self,
         )
         self.exchanges[request_id] = exchange
-        trace = request.headers.get(b"traceparent", b"")
-        self._trails[request_id] = Trail(trace.decode() if TRACEPARENT.fullmatch(trace) else None, [])
+        trace = request.headers.get(b"traceparent")
+        if trace is not None and TRACEPARENT.fullmatch(trace):
+            exchange.traceparent = trace.decode()
         try:
             exchange.start()
         except Exception:
@@ -292,9 +300,6 @@ class Service(Observer):
         self.books.append(record)
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
-            trail = self._trails.get(reserved.request_id)
-            if trail is not None:
-                trail.tried.append(tried(reserved, record))
 
     def may_wait(self) -> bool:
         """Return whether one more request may wait for a replica."""
@@ -303,44 +308,52 @@ class Service(Observer):
     def ended(self, exchange: Exchange, status: int) -> None:
         """Forget an exchange that is over, and count it."""
         self.exchanges.pop(exchange.request_id, None)
+        duration_s = time.monotonic() - exchange.started
         self.meter.request_ended(
-            exchange.ask.endpoint.value,
+            exchange.ask.path,
             exchange.ask.model,
             exchange.principal.lane,
             status,
-            int((time.monotonic() - exchange.started) * 1e9),
+            int(duration_s * 1e9),
             int(exchange.first_token_s * 1e9),
             exchange.delivered.tokens,
         )
-        # Later in this turn of the loop: the last attempt is settled after its answer has left.
-        asyncio.get_running_loop().call_soon(self._log_exchange, exchange, status, time.monotonic())
+        if not self._ended:
+            # Later in this turn of the loop: the last attempt is settled after its answer has left.
+            asyncio.get_running_loop().call_soon(self._log_ended)
+        self._ended.append(Ended(exchange, status, duration_s))
 
     # -- what the log says
 
-    def _log_exchange(self, exchange: Exchange, status: int, ended: float) -> None:
-        trail = self._trails.pop(exchange.request_id)
-        ask, principal, attempts = exchange.ask, exchange.principal, trail.tried
-        whole = attempts[-1].tokens_out if attempts and status == 200 and not ask.stream else 0
-        self._write_log(
-            RequestLine(
-                at=datetime.now(UTC),
-                request_id=exchange.request_id,
-                status=status,
-                tenant=principal.tenant,
-                lane=principal.lane,
-                key_id=principal.key_id,
-                method="POST",
-                endpoint=ask.endpoint.value,
-                model=ask.model,
-                streamed=ask.stream,
-                refusal=None if attempts or status == 499 else self._why_nobody(),
-                attempts=attempts,
-                tokens_in=next((one.tokens_in for one in attempts if one.tokens_in), 0),
-                tokens_out=exchange.delivered.tokens if ask.stream else whole,
-                first_token_s=exchange.first_token_s or None,
-                duration_s=ended - exchange.started,
-                traceparent=trail.traceparent,
-            )
+    def _log_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        at = datetime.now(UTC)
+        self.log.write([self._line(at, *one) for one in ended])
+        self.meter.log_lines_dropped = self.log.dropped
+        for one in ended:
+            one.exchange.last = None  # it knows its exchange: nothing is left for the collector to find
+
+    def _line(self, at: datetime, exchange: Exchange, status: int, duration_s: float) -> RequestLine:
+        ask, principal, booked = exchange.ask, exchange.principal, exchange.booked
+        whole = booked[-1][1].tokens_out if booked and status == 200 and not ask.stream else 0
+        return RequestLine(
+            at=at,
+            request_id=exchange.request_id,
+            status=status,
+            tenant=principal.tenant,
+            lane=principal.lane,
+            key_id=principal.key_id,
+            method="POST",
+            endpoint=ask.path,
+            model=ask.model,
+            streamed=ask.stream,
+            refusal=None if booked or status == 499 else self._why_nobody(),
+            attempts=[tried(reserved, settled) for reserved, settled in booked],
+            tokens_in=next((settled.tokens_in for _, settled in booked if settled.tokens_in), 0),
+            tokens_out=exchange.delivered.tokens if ask.stream else whole,
+            first_token_s=exchange.first_token_s or None,
+            duration_s=duration_s,
+            traceparent=exchange.traceparent,
         )
 
     def _why_nobody(self) -> str:
@@ -355,13 +368,22 @@ class Service(Observer):
         self._write_log(msgspec.structs.replace(line, **told))
 
     def _write_log(self, line: RequestLine) -> None:
-        self.log.write(line)
+        self.log.write([line])
         self.meter.log_lines_dropped = self.log.dropped
 
 
 def _forwarded(headers: dict[bytes, bytes]) -> bytes:
     lines = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
-    return b"".join(line for line in lines if SAFE_VALUE.fullmatch(line[:-2]))
+    return b"".join([line for line in lines if SAFE_VALUE.fullmatch(line[:-2])]) if lines else b""
+
+
+def made_at(pool: Pool) -> Lines:
+    """Return the headers that tell a client where its answer was made."""
+    return [
+        (b"x-secondsource-pool", pool.name.encode()),
+        (b"x-secondsource-supplier", pool.supplier.encode()),
+        (b"x-secondsource-chip", pool.chip.encode()),
+    ]
 
 
 def _in_url(host: str) -> str:

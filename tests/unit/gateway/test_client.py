@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -42,6 +42,12 @@ class Application:
         self.running: list[Running] = []
         self.refusals: list[int] = []
         self.connections: set[ClientConnection] = set()
+        self.held = 0
+        self.may_hold = 1 << 30
+
+    def hold(self, size: int) -> bool:
+        self.held += size
+        return self.held <= self.may_hold
 
     def opened(self, connection: ClientConnection) -> None:
         self.connections.add(connection)
@@ -163,6 +169,21 @@ async def test_a_long_pipeline_of_quick_answers() -> None:
         await client.send(b"".join(post(f"/now{number}") for number in range(200)))
         paths = [(await client.answer())[1][b"x-path"] for _ in range(200)]
         assert paths == [b"/now%d" % number for number in range(200)]
+
+
+async def test_a_pipeline_longer_than_is_read_ahead_is_answered_whole_and_in_order() -> None:
+    async with talking() as (application, client):
+        count = 3000  # 150 kB: more than is parsed at once, and than is read at once
+        await client.send(b"".join(post(f"/slow{number}") for number in range(count)))
+        most = 0
+        for number in range(count):
+            running = await until_running(application, number + 1)
+            most = max(most, len(running.connection._waiting))
+            running.answer()
+            assert (await client.answer())[1][b"x-path"] == b"/slow%d" % number
+        assert most < 500, "small requests are parsed a few hundred at a time"
+        await client.send(post("/now"))
+        assert (await client.answer())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -390,3 +411,49 @@ async def test_an_offer_of_another_protocol_is_passed_over() -> None:
         await client.send(post("/now1", b"hello", *offer) + post("/now2"))
         assert (await client.answer())[2] == b"hello"
         assert (await client.answer())[1][b"x-path"] == b"/now2"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_bodies_are_counted_as_long_as_they_are_held() -> None:
+    async with talking() as (application, client):
+        await client.send(post("/slow", b"x" * 500) + post("/slow", b"y" * 300) + post("/slow", b"z" * 1000)[:-600])
+        running = await until_running(application)
+        assert application.held == 1200
+        running.answer()
+        await until_running(application, 2)
+        assert application.held == 700
+        client.writer.transport.abort()
+        async with asyncio.timeout(5):
+            while application.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert application.held == 0
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_what_is_too_much_for_all_clients_together_is_refused(chunked: bool) -> None:
+    async with talking() as (application, client):
+        application.may_hold = 1000
+        application.hold(900)  # others'
+        await client.send(chunks(b"x" * 200) + b"0\r\n\r\n" if chunked else post("/now", b"x" * 200))
+        status, headers, _ = await client.answer()
+        assert (status, headers[b"retry-after"], headers[b"connection"]) == (503, b"1", b"close")
+        assert application.held == 900
+
+
+async def test_a_refusal_lets_go_of_its_own_body_only() -> None:
+    async with talking() as (application, client):
+        await client.send(post("/slow", b"x" * 500))
+        running = await until_running(application)
+        await client.send(b"POST /now HTTP/1.1\r\nhost: x\r\ncontent-length: 900\r\n\r\n" + b"y" * 600)
+        await until(lambda: application.held == 1100)
+        await client.send(b"y" * 300 + b"no request at all\r\n\r\n")
+        await until(lambda: application.held == 1400)  # whole, and it waits
+        running.answer()
+        assert (await client.answer())[1][b"x-path"] == b"/slow"
+        await client.rest()
+        await until(lambda: application.held == 0)
