@@ -70,6 +70,9 @@ async def two_sources(model: Path, logs: Path, on_change: Callable[[SourceChange
     supervisor = Supervisor(sources, on_change)
     await supervisor.start()
     try:
+        async with asyncio.timeout(60):
+            while supervisor.starting:  # noqa: ASYNC110 -- `start` returns when the first serves
+                await asyncio.sleep(0.05)
         yield list(ports)
     finally:
         await supervisor.stop()
