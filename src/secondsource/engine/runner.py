@@ -50,7 +50,7 @@ class Runner:
             self._output_shardings = (NamedSharding(mesh, PartitionSpec()), cache_shardings(mesh, cache))
             parameters = jax.device_put(parameters, parameter_shardings(mesh, parameters))
             cache = jax.device_put(cache, self._output_shardings[1])
-        self._parameters, self._cache = parameters, cache
+        self.parameters, self._cache = parameters, cache
         # float32 means float32 on a chip whose matrix unit would round its inputs, too.
         self._precision = "highest" if dtype == jnp.float32 else "default"
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
@@ -99,7 +99,7 @@ class Runner:
 
     def _step(self, length: int, context: int, *inputs: Any) -> jax.Array:
         logits: jax.Array
-        logits, self._cache = self._function(length, context)(self._parameters, *inputs, self._cache)
+        logits, self._cache = self._function(length, context)(self.parameters, *inputs, self._cache)
         return logits
 
     def _function(self, length: int, context: int) -> Any:
@@ -121,7 +121,7 @@ class Runner:
         chunk = jax.ShapeDtypeStruct((rows, length), jnp.int32)
         inputs = (chunk, whole, whole, whole) if length else (whole, whole, yes)
         with jax.default_matmul_precision(self._precision):
-            return step.lower(self._parameters, *inputs, self._cache).compile()
+            return step.lower(self.parameters, *inputs, self._cache).compile()
 
 
 def _prefill(
