@@ -52,3 +52,10 @@ def _drifted(position: Position, chance: Random, most: float) -> Position:
     first, *rest = (Token(each.text, each.logprob + chance.uniform(-most, most)) for each in position.top)
     kept = (Token(each.text, min(each.logprob, first.logprob)) for each in rest)
     return Position(position.chosen, (first, *sorted(kept, key=lambda token: -token.logprob)))
+
+
+def without_logprobs(exchange: Exchange) -> Exchange:
+    """Return the exchange as it would have been with replicas that give texts alone."""
+    first = exchange.pairs[0]
+    bare = Pair(*(msgspec.structs.replace(one, positions=()) for one in (first.a, first.b)))
+    return msgspec.structs.replace(exchange, pairs=(bare,))

@@ -83,10 +83,10 @@ def show(report: Report, kept: Path | None, console: Console) -> None:
 
 
 def _table(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("probes of")
-    for heading in ("asked", "depart", "positions", "same top 1", "median gap", "largest", "prompt", "tokens", "valid"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("probes", no_wrap=True)
+    for heading in ("asked", "depart", "places", "top 1", "gap", "largest", "prompt", "length", "valid"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in report.by_kind:
         table.add_row(*_cells(line))
     return table
@@ -105,8 +105,8 @@ def _cells(line: KindLine) -> tuple[str, ...]:
         f"{found.gap_median:.3f}" if spots else "",
         f"{found.gap_max:.3f}" if spots else "",
         "differs" if any(found.prompt_token_differences) else "same",
-        f"{lengths[0]:g} / {lengths[1]:g}" if lengths else "",
-        f"{line.valid[0]} / {line.valid[1]}" if line.valid else "",
+        f"{lengths[0]:g}/{lengths[1]:g}" if lengths else "",
+        f"{line.valid[0]}/{line.valid[1]}" if line.valid else "",
     )
 
 

@@ -14,7 +14,8 @@ from secondsource.parity.comparison import Comparison
 from secondsource.parity.judging import Judge
 from secondsource.parity.probes import RAW, STRUCTURED, Kind
 
-OTHER_MODEL_DIVERGENCE = 0.5  # nats: more than this, under the same tokens, is no matter of precision
+OTHER_MODEL_TOP1 = 0.5  # less than this, under the same tokens, is no matter of precision; or, in
+OTHER_MODEL_DIVERGENCE = 0.4  # nats: more than this, under the same tokens, is no matter of precision
 MOSTLY = 0.5  # of a kind's probes
 
 
@@ -170,7 +171,7 @@ def _model(found: Sequence[Comparison], features: Features) -> Cause:
         f"the same likeliest token at {features.top1_agreement:.0%} of {features.positions} positions, "
         f"divergence at least {features.divergence_mean:.2g} nats, from the first tokens on"
     )
-    if features.divergence_mean > OTHER_MODEL_DIVERGENCE:
+    if features.top1_agreement < OTHER_MODEL_TOP1 or features.divergence_mean > OTHER_MODEL_DIVERGENCE:
         return Cause(name=CauseName.MODEL, evidence=seen)
     return Cause(name=CauseName.WEIGHTS, evidence=seen)
 

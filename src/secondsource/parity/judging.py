@@ -95,6 +95,14 @@ def _of_kind(name: str, kind: Kind, at_par: float, faulty: float, reading: Readi
     return Test(name=f"{name}: {kind}", kinds=frozenset({kind}), at_par=at_par, faulty=faulty, reading=reading)
 
 
+# What a kind is asked for; without it, the other pool does not do such things. Every answer can be compared.
+_TELLING = {kind: (f"departs: {kind}", "differs") for kind in COMPARED} | {
+    Kind.JSON: (f"invalid: {Kind.JSON}",),
+    Kind.TOOLS: (f"invalid: {Kind.TOOLS}",),
+    Kind.SAMPLING: (f"temperature: {Kind.SAMPLING}",),
+}
+
+
 class Judge:
     """Takes comparisons one by one; owns the state of the tests of one run."""
 
@@ -103,7 +111,10 @@ class Judge:
         self.tests = battery(logprobs=logprobs)
         self.evidence = {test.name: Evidence() for test in self.tests}
         self.comparisons: list[Comparison] = []
+        self._hypotheses = {test.name: test.hypotheses(len(self.tests)) for test in self.tests}
         self._asked = dict.fromkeys(Kind, 0)
+        self._seen = dict.fromkeys(Kind, 0)
+        self._telling: set[Kind] = set()  # kinds of which a probe has said something about more than refusals
 
     def next_probe(self) -> tuple[Kind, int]:
         """Return which probe to ask next, and count it as asked: of the kinds that are open, the least asked."""
@@ -123,11 +134,13 @@ class Judge:
     def take(self, found: Comparison) -> None:
         """Count a comparison in every test that it says something to."""
         self.comparisons.append(found)
+        self._seen[found.kind] += 1
         for test in self.tests:
             hit = test.reading(found, self.tolerance) if found.kind in test.kinds else None
             if hit is not None:
-                hypotheses = test.hypotheses(len(self.tests))
-                self.evidence[test.name] = after(self.evidence[test.name], hypotheses, hit=hit)
+                self.evidence[test.name] = after(self.evidence[test.name], self._hypotheses[test.name], hit=hit)
+                if test.name in _TELLING[found.kind]:
+                    self._telling.add(found.kind)
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -136,15 +149,7 @@ class Judge:
 
     def untested(self) -> frozenset[Kind]:
         """Return the kinds that were asked again and again and said nothing: the other pool does not do them."""
-        return frozenset(kind for kind in Kind if self._says_nothing(kind))
-
-    def _says_nothing(self, kind: Kind) -> bool:
-        own = [test for test in self.tests if test.kinds == {kind} and not test.name.startswith("refuses")]
-        shared = [test for test in self.tests if kind in test.kinds and len(test.kinds) > 1]
-        of_kind = [found for found in self.comparisons if found.kind is kind]
-        return len(of_kind) >= TRIES and not any(
-            test.reading(found, self.tolerance) is not None for test in own or shared for found in of_kind
-        )
+        return frozenset(kind for kind, seen in self._seen.items() if seen >= TRIES and kind not in self._telling)
 
     def _live_tests(self) -> Sequence[Test]:
         """Return the tests that some kind can still feed."""

@@ -83,3 +83,9 @@ THINGS = ("lighthouse", "parrot", "violin", "submarine", "bakery", "comet", "clo
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "grey", "brown")
 GOODS = ("bolts", "lamps", "ropes", "valves", "tiles", "cables", "wheels", "pumps", "hinges", "drums", "mirrors")
 PEOPLE = ("Amara", "Bjorn", "Chen", "Dalia", "Emeka", "Farah", "Goran", "Hana")
+RECORD_QUESTIONS = (
+    "How many items does the crate of record {} hold, and who signed it?",
+    "Which colour is the crate of record {}, and what is in it?",
+    "Who signed record {}? Give the name and the number of items.",
+    "Repeat record {} word by word.",
+)

@@ -126,8 +126,9 @@ def _talk(number: int) -> tuple[Message, ...]:
 
 def _long(number: int, records: int) -> str:
     size = max(2, int(records * SIZES[number % len(SIZES)]))
-    wanted = 1 + number * 7 % max(1, size // 4)  # near the beginning, which is what a short context loses
-    return f"{document(size)}\n\nHow many items does the crate of record {wanted} hold, and who signed it?"
+    lap, place = divmod(number // len(SIZES), max(1, size // 4))  # near the beginning, which a short context loses
+    question = _at(material.RECORD_QUESTIONS, lap + place).format(1 + place)
+    return f"{document(size)}\n\n{question}"
 
 
 def _structured(kind: Kind, number: int, tool: str, request: str) -> Probe:
@@ -149,9 +150,9 @@ def _framed(number: int, frames: tuple[str, ...], fillers: tuple[str, ...]) -> s
 
 
 def _pick(number: int, firsts: tuple[First, ...], seconds: tuple[Second, ...]) -> tuple[First, Second]:
-    """Walk all pairs, with both changing from one number to the next."""
-    lap = number // len(firsts)
-    return firsts[number % len(firsts)], seconds[(number + lap) % len(seconds)]
+    """Walk all pairs before any comes again, with both changing from one number to the next."""
+    lap, place = divmod(number, len(firsts))
+    return firsts[place], seconds[(3 * place + lap) % len(seconds)]
 
 
 def _at(values: tuple[str, ...], place: int) -> str:

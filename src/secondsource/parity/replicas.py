@@ -21,6 +21,9 @@ RETRY_AFTER_S = 1.0
 SEGMENTS = 3  # of one raw completion, parted and gone on from again
 SAMPLED_TEMPERATURE = 1.0
 UNKNOWN_CONTEXT = 4096
+LEAST_CONTEXT = 256
+UNKNOWN_RECORD = 25.0  # tokens, where usage is not told
+AROUND_DOCUMENT = 64  # tokens: the template, the question and the answer
 
 
 class Side:
@@ -104,17 +107,23 @@ class Sides:
         return self.a.top_logprobs > 0
 
     async def document_records(self, longest: int) -> tuple[int, int]:
-        """Return the context to be shown, in tokens, and the records of a document that fill it at `b`."""
-        of_a, of_b = await asyncio.gather(self.a.context_tokens(), self.b.context_tokens())
-        known = [context for context in (of_a, of_b, longest) if context is not None]
-        context = min(known) if of_a or of_b else min(longest, UNKNOWN_CONTEXT)
-        sizes = []
-        for records in (8, 24):
-            probe = Probe(kind=Kind.LONG, number=0, messages=(Message("user", document(records)),), max_tokens=1)
-            sizes.append((await self.b.ask(probe, 0, logprobs=0)).prompt_tokens)
+        """Return the context to be shown, in tokens, and the records of a document that fill it at `b`.
+
+        It is what the fleet file declares for `a`, else what `b` has: a pool whose replicas have less than is
+        declared, or less than `b`, is what the long probes are to find.
+        """
+        of_b = await self.b.context_tokens()
+        context = min(longest, self.a.pool.context_tokens or of_b or UNKNOWN_CONTEXT, of_b or longest)
+        sizes = [(await self._read(records)).prompt_tokens for records in (8, 24)]
         few, many = sizes
-        per_record = (many - few) / 16 if few and many and many > few else 25.0
-        return context, max(8, int((context - 64) / per_record))
+        per_record = (many - few) / 16 if few and many and many > few else UNKNOWN_RECORD
+        while context > LEAST_CONTEXT and 400 <= (await self._read(_filling(context, per_record))).status < 500:
+            context //= 2
+        return context, _filling(context, per_record)
+
+    async def _read(self, records: int) -> Answer:
+        message = Message("user", document(records))
+        return await self.b.ask(Probe(kind=Kind.LONG, number=0, messages=(message,), max_tokens=1), 0, logprobs=0)
 
     async def exchange(self, probe: Probe, number: int) -> Exchange:
         """Put a probe to both pools; `number` counts probes, and says whose turn it is."""
@@ -145,6 +154,10 @@ class Sides:
             *(side.ask(probe, number, said=said, temperature=temperature, logprobs=wanted) for side in (self.a, self.b))
         )
         return Pair(a, b)
+
+
+def _filling(context: int, per_record: float) -> int:
+    return max(8, int((context - AROUND_DOCUMENT) / per_record))
 
 
 Work = Callable[[Sides], Awaitable[None]]
