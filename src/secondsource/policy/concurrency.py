@@ -1,0 +1,104 @@
+"""How many attempts a replica can bear at once: found out from its answers, and from what it says of itself.
+
+Additive increase while answers come as fast as expected and the limit is what holds traffic back; multiplicative
+decrease when it answers 429, when answers take much longer than expected, or when its own report says that requests
+wait there or that its cache is full. Never above the pool's `max_concurrency`. Times are seconds on the caller's clock.
+"""
+
+from typing import NamedTuple
+
+LEAST = 1.0
+FIRST = 16.0
+CUT = 0.7  # of the limit is kept after a sign of overload
+SLOW = 2.0  # times the usual: an answer that took this long is a sign of overload
+FASTER_LEARNING, SLOWER_LEARNING = 0.05, 0.0005  # of what is usual: overload that lasts must not become usual
+RECENT_LEARNING = 0.2
+SETTLES_S = 2.0  # between two cuts: what was under way at the first says the same again
+FULL_CACHE = 0.95
+NEARLY_USED = 0.8  # of the limit: below it, answers say nothing of whether more could be borne
+
+
+class LoadReport(NamedTuple):
+    """What a replica says of itself; None is what it does not say."""
+
+    waiting: int | None = None  # vLLM's num_requests_waiting
+    cache_used: float | None = None  # 0 to 1: vLLM's kv_cache_usage_perc
+    utilisation: float | None = None  # ORCA's application_utilization; above 1 is overload
+
+
+class ConcurrencyLimit:
+    """The adaptive limit of one replica."""
+
+    __slots__ = ("_cut_at", "_limit", "_most", "_recent", "_usual")
+
+    def __init__(self, max_concurrency: int | None = None) -> None:
+        self._most = float("inf") if max_concurrency is None else float(max_concurrency)
+        self._limit = min(FIRST if max_concurrency is None else self._most, self._most)
+        self._cut_at = float("-inf")
+        self._usual = 0.0  # seconds over what was expected, as it mostly is
+        self._recent = 0.0
+
+    @property
+    def limit(self) -> int:
+        """The most attempts in flight now."""
+        return int(self._limit)
+
+    def answered(self, took_s: float, expected_s: float, in_flight: int, now: float) -> None:
+        """Note an answer, or a first token, and how long one of its size was expected to take."""
+        ratio = took_s / max(expected_s, 1e-3)
+        if not self._usual:
+            self._usual = self._recent = ratio
+        self._recent += RECENT_LEARNING * (ratio - self._recent)
+        if self._recent > SLOW * self._usual:
+            self._cut(now)
+            return
+        learning = FASTER_LEARNING if self._recent < self._usual else SLOWER_LEARNING
+        self._usual += learning * (self._recent - self._usual)
+        if in_flight >= NEARLY_USED * self._limit:
+            self._limit = min(self._limit + 1.0 / max(self._limit, 1.0), self._most)
+
+    def throttled(self, now: float) -> None:
+        """Note a 429."""
+        self._cut(now)
+
+    def reported(self, report: LoadReport, in_flight: int, now: float) -> None:
+        """Note a replica's own report: requests that wait there are better kept waiting here."""
+        if report.waiting:
+            self._limit = max(min(self._limit, float(in_flight - report.waiting)), LEAST)
+        full = report.cache_used is not None and report.cache_used >= FULL_CACHE
+        if full or (report.utilisation is not None and report.utilisation > 1.0):
+            self._cut(now)
+
+    def _cut(self, now: float) -> None:
+        if now - self._cut_at >= SETTLES_S:
+            self._cut_at = now
+            self._limit = max(self._limit * CUT, LEAST)
+
+
+def read_orca(header: str) -> LoadReport:
+    """Return the report of an `endpoint-load-metrics` header in its text form; what is not understood is left out."""
+    text = header.strip().removeprefix("TEXT").strip()
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            continue
+    waiting = found.get("named_metrics.num_requests_waiting")
+    return LoadReport(
+        waiting=None if waiting is None else int(waiting),
+        cache_used=found.get("named_metrics.kv_cache_usage_perc"),
+        utilisation=found.get("application_utilization"),
+    )
+
+
+def read_vllm_metrics(text: str) -> LoadReport:
+    """Return the report of vLLM's `/metrics` page, its engines' requests added up and their fullest cache taken."""
+    waiting: list[float] = []
+    used: list[float] = []
+    for line in text.splitlines():
+        for name, values in (("vllm:num_requests_waiting", waiting), ("vllm:kv_cache_usage_perc", used)):
+            if line.startswith((name + "{", name + " ")):
+                values.append(float(line.rsplit(" ", 1)[1]))
+    return LoadReport(waiting=int(sum(waiting)) if waiting else None, cache_used=max(used) if used else None)
