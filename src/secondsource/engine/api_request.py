@@ -37,6 +37,12 @@ _NOT_OFFERED = (
 )
 
 
+class DetokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/detokenize` is asked, as at vLLM."""
+
+    tokens: list[int]
+
+
 class ApiError(Exception):
     """A request that is refused; the text is for the client."""
 

@@ -18,6 +18,9 @@ class TextTokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, with no beginning token added."""
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`."""
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds to a text."""
 

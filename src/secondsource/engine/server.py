@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from secondsource.engine import api_answer, api_request
 from secondsource.engine.api_answer import Growing, Shape
-from secondsource.engine.api_request import ApiError, TokenizeRequest
+from secondsource.engine.api_request import ApiError, DetokenizeRequest, TokenizeRequest
 from secondsource.engine.asking import Asked, Reader
 from secondsource.engine.jobs import Made
 from secondsource.engine.load_metrics import CONTENT_TYPE, LoadMetrics
@@ -57,6 +57,7 @@ class Api:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/completions", self._completions, methods=["POST"]),
                 Route("/tokenize", self._tokenize, methods=["POST"]),
+                Route("/detokenize", self._detokenize, methods=["POST"]),
                 Route("/v1/models", self._models),
                 Route("/health", self._health),
                 Route("/metrics", self._show_metrics),
@@ -106,6 +107,11 @@ class Api:
         else:
             tokens = self._prompter.of_text(asked.prompt or "", special=asked.add_special_tokens)
         return _json({"count": len(tokens), "max_model_len": self._context_tokens, "tokens": tokens})
+
+    async def _detokenize(self, request: Request) -> Response:
+        asked: DetokenizeRequest = api_request.parse(await _body(request), DetokenizeRequest)
+        tokens = self._prompter.of_text(asked.tokens)
+        return _json({"prompt": self._tokenizer.decode(tokens)})
 
     async def _models(self, _: Request) -> Response:
         model = {"id": self._model, "object": "model", "created": self._started, "owned_by": OWNER}

@@ -49,9 +49,7 @@ def start(path: Path, options: StartOptions, on_progress: Callable[[str], None])
     runner = Runner(
         model.config,
         model.parameters,
-        RunnerOptions(
-            slots=options.slots, context_buckets=context_buckets(context), prefill_buckets=prefill_buckets(chunk)
-        ),
+        RunnerOptions(slots=options.slots, context_buckets=context_buckets(context), prefill_buckets=(chunk,)),
     )
     runner.warm_up(lambda done, of: on_progress(f"compiled {done} of {of} shapes"))
     stepper = Stepper(
@@ -78,8 +76,3 @@ def context_buckets(context: int) -> tuple[int, ...]:
         buckets.append(bucket)
         bucket *= _CONTEXT_BUCKET_FACTOR
     return (*buckets, context)
-
-
-def prefill_buckets(chunk: int) -> tuple[int, ...]:
-    """Return the lengths that a chunk of a prompt is padded to."""
-    return (chunk // 4, chunk) if chunk >= 64 else (chunk,)

@@ -36,6 +36,9 @@ class ByteTokenizer:
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         return list(text.encode())
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        return b"".join(map(self.token_bytes, tokens)).decode()
+
     def token_bytes(self, token: int) -> bytes:
         return b"" if token == END else bytes([token])
 

@@ -64,6 +64,7 @@ async def test_ids_go_in_and_out_and_a_continuation_is_exact(client: httpx.Async
     assert bytes(ids) == answer_to(PROMPT, 8)
     asked = {"messages": CHAT["messages"]}
     assert (await post(client, "/tokenize", asked))["tokens"] == prompt
+    assert (await post(client, "/detokenize", {"tokens": prompt}))["prompt"] == PROMPT.decode()
     for cut in (1, 5, 7):
         body = {"prompt": [*prompt, *ids[:cut]], "temperature": 0, "max_tokens": 8 - cut}
         rest = await post(client, "/v1/completions", body)
