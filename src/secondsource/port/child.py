@@ -31,8 +31,8 @@ def work(job: Job, out: BinaryIO) -> Answer:
     program: Program | None = None
     try:
         mesh = mesh_of(job, open_devices(job.target))
-        for program in job.programs:
-            for depth in job.depths:
+        for program, depths in job.programs:
+            for depth in depths:
                 say(out, Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, {depth.layers} layers"))
                 compiled, executable = compile_program(job, program, depth, mesh)
                 done.append(compiled)

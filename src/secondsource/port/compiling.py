@@ -26,14 +26,17 @@ _QUIET = {  # libtpu asks Google's metadata server what machine this is, unless 
 }
 
 
-def run_compile(job: Job, seconds: float, say: Callable[[str], None]) -> Answer:
+CHILD = (sys.executable, "-m", "secondsource.port.child")
+
+
+def run_compile(job: Job, seconds: float, say: Callable[[str], None], command: tuple[str, ...] = CHILD) -> Answer:
     """Return what compiling the job came to; a crash and a timeout are answers with a fault.
 
     `seconds` bounds the whole job. The child is ended when the caller is interrupted.
     """
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "secondsource.port.child"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -69,15 +72,16 @@ def _listen(child: "subprocess.Popen[bytes]", job: Job, say: Callable[[str], Non
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("a child process was started without pipes")
     with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(msgspec.json.encode(job))
-        child.stdin.close()
+        with child.stdin:
+            child.stdin.write(msgspec.json.encode(job))
     answer = None
-    for line in child.stdout:
-        said = _DECODER.decode(line)
-        if isinstance(said, Progress):
-            say(said.text)
-        else:
-            answer = said
+    with child.stdout:
+        for line in child.stdout:
+            said = _DECODER.decode(line)
+            if isinstance(said, Progress):
+                say(said.text)
+            else:
+                answer = said
     child.wait()
     return answer
 

@@ -44,8 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     weights: Weights
     target: Target
     data_parallel: int
-    programs: tuple[Program, ...]
-    depths: tuple[Depth, ...]  # each program is compiled at each of them
+    programs: tuple[tuple[Program, tuple[Depth, ...]], ...]  # each is compiled at each of its depths
     save_to: str = ""  # directory for the compiled programs
     keep_text_in: str = ""  # directory for the compiler's text
 

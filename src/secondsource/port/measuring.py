@@ -1,8 +1,8 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
-A decoder's layers are alike, so a program is compiled with 2 and with 4 layers (and 2 more of a second kind, where the
-model has one), and each figure is carried on in a straight line to the model's depth; `whole` compiles every layer
-instead. The lines are exact for arguments, and within 1% for temporaries and time (docs/port.md).
+A decoder's layers are alike, so a program is compiled at two depths (and once more with layers of a second kind, where
+the model has one), and each figure is carried on in a straight line to the model's depth; `whole` compiles every layer
+instead. docs/port.md says how straight the lines are.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     def padding_bytes(self) -> int:
         """What the compiler's layouts add to weights and cache."""
         held = self.weights_bytes + self.cache_bytes
-        return max((step.arguments_bytes - held for step in self.steps), default=0)
+        return max(0, *(step.arguments_bytes - held for step in self.steps), 0)
 
     @property
     def compiles(self) -> bool | None:
@@ -96,13 +96,18 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return not refused and held <= self.setup.target.memory_bytes_per_device
 
 
-def depths_of(config: ModelConfig, *, whole: bool) -> tuple[Depth, ...]:
-    """Return the depths to compile: all layers, or two points on the line of each kind."""
+def depths_of(config: ModelConfig, step: Step, *, whole: bool) -> tuple[Depth, ...]:
+    """Return the depths to compile: all layers, or two points on the line of each kind of layer.
+
+    A decode step's first layer has its weights fetched by nothing before it, so its line begins at 2.
+    """
     local = len(config.local_layers)
     full = config.layers - local
     if whole or config.layers <= _SHALLOW or full < 2:
         return (Depth(full, local),)
-    return (Depth(2), Depth(4), Depth(2, 2)) if local else (Depth(2), Depth(4))
+    first = 2 if step == "decode" else 1
+    line = (Depth(first), Depth(2 * first))
+    return (*line, Depth(first, first)) if local else line
 
 
 def carry_on(values: Sequence[float], depths: Sequence[Depth], config: ModelConfig) -> float:
@@ -120,20 +125,19 @@ def carry_on(values: Sequence[float], depths: Sequence[Depth], config: ModelConf
 def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run: Run = run_compile) -> Measured:
     """Return what the compiler makes of these steps of a setup, in a process of its own."""
     config = setup.config
-    depths = depths_of(config, whole=setup.whole or bool(setup.save_to))
+    whole = setup.whole or bool(setup.save_to)
     job = Job(
         config=config,
         weights=setup.weights,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple(_program(setup, step) for step in steps),
-        depths=depths,
+        programs=tuple((_program(setup, step), depths_of(config, step, whole=whole)) for step in steps),
         save_to=setup.save_to,
     )
     weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing)
     answer = run(job, setup.seconds, say)
     found = []
-    for program in job.programs:
+    for program, depths in job.programs:
         compiled = [each for each in answer.compiled if each.program == program]
         if len(compiled) == len(depths):
             found.append(_stepped(compiled, depths, config))

@@ -1,0 +1,62 @@
+"""A compiler that answers from a formula, in place of the child process."""
+
+from collections.abc import Callable
+from datetime import date
+
+from secondsource.catalog.load import shipped_catalog
+from secondsource.port.estimate import Ask
+from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program
+from secondsource.port.measuring import Setup
+from secondsource.port.models import find_model
+from secondsource.port.placing import stored_bytes
+from secondsource.port.targets import find_chip
+from secondsource.port.timeline import Walked
+
+CATALOG = shipped_catalog(date.max)
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+class FakeCompiler:
+    """Takes `layer_s` a layer and sequence, and `temporaries_bytes` beside the arguments; counts its jobs."""
+
+    def __init__(self, layer_s: float = 1e-5, temporaries_bytes: int = 10_000_000, fault: Fault | None = None) -> None:
+        self.jobs: list[Job] = []
+        self.layer_s = layer_s
+        self.temporaries_bytes = temporaries_bytes
+        self.fault = fault
+
+    def __call__(self, job: Job, seconds: float, say: Callable[[str], None]) -> Answer:
+        self.jobs.append(job)
+        if self.fault is not None:
+            return Answer((), self.fault)
+        say("compiling")
+        return Answer(
+            tuple(self._compiled(job, program, depth) for program, depths in job.programs for depth in depths)
+        )
+
+    def _compiled(self, job: Job, program: Program, depth: Depth) -> Compiled:
+        took = 1e-4 + self.layer_s * (depth.full + depth.local / 2) * (
+            program.sequences if program.step == "decode" else 10
+        )
+        return Compiled(
+            program=program,
+            depth=depth,
+            seconds=2.0 + depth.layers,
+            arguments_bytes=1000 * depth.layers,
+            temporaries_bytes=self.temporaries_bytes + depth.layers,
+            outputs_bytes=0,
+            code_bytes=0,
+            walked=Walked(seconds=took, cores_s=took, memory_s=0.0, links_s=0.0, operations=depth.layers),
+        )
+
+
+def ask(model: str = "llama-3.1-8b", chip: str = "tpu-v6e", **more: object) -> Ask:
+    fields: dict[str, object] = {"model": find_model(model), "chip": find_chip(CATALOG, chip), **more}
+    return Ask(**fields)  # type: ignore[arg-type]
+
+
+def held(setup: Setup) -> int:
+    return sum(stored_bytes(setup.config, setup.weights, setup.batch, setup.context_tokens, setup.placing))

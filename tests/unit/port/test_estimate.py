@@ -1,0 +1,127 @@
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from secondsource.core.errors import InputError
+from secondsource.port.estimate import estimate
+from secondsource.port.job import Fault
+from secondsource.port.report import Report
+from tests.unit.port.fakes import CATALOG, FakeCompiler, ask, held, silent
+
+
+def report(
+    compiler: FakeCompiler | None = None, model: str = "llama-3.1-8b", chip: str = "tpu-v6e", **more: object
+) -> Report:
+    return estimate(ask(model, chip, **more), CATALOG, "2026-11-22", silent, compiler or FakeCompiler())
+
+
+def test_the_fewest_chips_are_found() -> None:
+    found = report(model="llama-3.1-70b")
+    assert found.chips == found.chips_needed == 8  # 141 GB of weights: 4 chips hold 134 GB, 8 hold 268 GB
+    setup = ask("llama-3.1-70b").setup(4, 8)
+    assert held(setup) > setup.target.memory_bytes_per_device
+    assert report(model="llama-3.1-70b", weights="int8").chips_needed == 4
+
+
+def test_too_few_chips_do_not_fit_and_what_would_is_said() -> None:
+    found = report(model="llama-3.1-70b", chips=4)
+    assert found.compiles
+    assert found.fits is False
+    assert not found.yes
+    assert found.chips_needed == 8
+    assert found.output_tokens_per_s is None
+    assert "it fits on 8 chips" in found.changes
+    assert any("--weights int8" in change for change in found.changes)
+
+
+def test_figures_follow_from_the_compiled_steps() -> None:
+    found = report(FakeCompiler(layer_s=1e-5), chips=2, batch=8, context_tokens=2048, prompt_tokens=1024)
+    assert found.decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
+    assert found.prefill_s == pytest.approx(2 * (1e-4 + 32 * 1e-4))  # two chunks of 512
+    assert found.tpot_s == pytest.approx(found.decode_step_s + 8 * found.prefill_s / 1024)
+    assert found.output_tokens_per_s == pytest.approx(8 / found.tpot_s)
+    price = found.price
+    assert price is not None
+    per_hour = 2 * price.usd_per_chip_hour
+    assert found.usd_per_million_output_tokens == (
+        per_hour * 1_000_000 / Decimal(found.output_tokens_per_s * 3600)
+    ).quantize(Decimal("0.01"))
+    assert found.served_tpot_s == (pytest.approx(found.tpot_s + 0.004), pytest.approx(found.tpot_s + 0.006))
+
+
+def test_json_has_the_promised_keys() -> None:
+    written = json.loads(msgspec.json.encode(report()))
+    promised = {
+        "compiles", "fits", "chips_needed", "hbm_gb_per_chip", "prefill_s", "decode_step_s", "output_tokens_per_s",
+        "usd_per_million_output_tokens", "evidence", "error",
+    }  # fmt: skip
+    assert promised <= set(written)
+    assert {"weights", "cache", "temporaries", "available"} <= set(written["hbm_gb_per_chip"])
+    assert {"decode_step_s", "prefill_s"} <= set(written["evidence"])
+
+
+def test_a_limit_chooses_the_largest_batch_that_keeps_it() -> None:
+    # A decode step takes 0.1 ms and 0.32 ms a sequence; prompts beside it take little.
+    found = report(FakeCompiler(layer_s=1e-5), tpot_s=0.012, context_tokens=2048, prompt_tokens=16)
+    assert found.batch == 32
+    assert found.slo.met is True
+    assert report(FakeCompiler(layer_s=1e-5), tpot_s=0.012, batch=64, context_tokens=2048, prompt_tokens=16).batch == 32
+
+
+def test_a_limit_that_no_batch_keeps_is_missed_openly() -> None:
+    found = report(FakeCompiler(layer_s=1e-3), tpot_s=0.001)
+    assert found.slo.met is False
+    assert any("1 ms are allowed" in change for change in found.changes)
+
+
+def test_what_does_not_compile_says_where() -> None:
+    fault = Fault(kind="refused", program=None, message="no such thing", where="engine/decoder.py:9")
+    found = report(FakeCompiler(fault=fault))
+    assert found.compiles is False
+    assert found.failure is not None
+    assert found.failure.where == "engine/decoder.py:9"
+    assert found.chips_needed is None
+    assert found.decode_step_s is None
+
+
+def test_each_setup_is_compiled_once() -> None:
+    compiler = FakeCompiler()
+    report(compiler, model="llama-3.1-70b", chips=8)
+    assert len(compiler.jobs) == 1
+
+
+def test_a_gpu_takes_its_time_from_the_profiles_and_says_so() -> None:
+    found = report(chip="h100-sxm", batch=8)
+    assert found.figures == "served"
+    assert found.evidence["decode_step_s"].evidence == "profile"
+    assert found.decode_step_s is not None
+    assert found.decode_step_s > found.roofline_decode_step_s
+
+
+def test_more_devices_than_key_value_heads_hold_the_cache_twice() -> None:
+    found = report(model="llama-3.1-70b", chips=16)
+    assert found.sharding.cache_copies == 2
+    assert any("held 2 times" in change for change in found.changes)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"prompt_tokens": 4096}, "--prompt 4096"),
+        ({"context_tokens": 1_000_000}, "holds at most 131072"),
+        ({"batch": 0}, "--batch 0"),
+        ({"chips": 3}, "power of two"),
+        ({"data_parallel": 3}, "copies must divide the batch"),
+    ],
+)
+def test_questions_that_cannot_be_asked(more: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        report(**more)  # type: ignore[arg-type]
+
+
+def test_a_day_of_requests_touches_few_shapes() -> None:
+    found = report()
+    assert 5 <= found.shapes.programs <= 25
+    assert found.shapes.cold_compile_s is not None
