@@ -111,7 +111,7 @@ class Attempt:
         if self.plan.method is Method.TOKENS:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
         else:
-            self._send(self.plan.ask.endpoint.value, self._fields_body())
+            self._send(self.plan.ask.path, self._fields_body())
 
     def _fields_body(self) -> bytes:
         plan = self.plan
@@ -354,6 +354,7 @@ class Attempt:
                 self._call.leave()
             else:
                 self._call.abort()
+            self._call = None
         if self._preparing is not None and self._preparing is not asyncio.current_task():
             self._preparing.cancel()
         self._update_replica(outcome)

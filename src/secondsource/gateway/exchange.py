@@ -10,12 +10,13 @@ import time
 
 import msgspec
 
-from secondsource.core.fleet import Limits, Timeouts
+from secondsource.core.fleet import Limits, Pool, Timeouts
 from secondsource.core.records import Kind, LedgerRecord, Noted, Outcome, Reserved, Settled
 from secondsource.gateway.attempt import Attempt, Plan
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import ClientConnection, Lines
+from secondsource.gateway.tracing import RequestTrace
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire import continuation
 from secondsource.gateway.wire.continuation import Method
@@ -42,8 +43,18 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What every exchange of a service shares."""
 
     clients: dict[Replica, ReplicaClient]
+    made_at: dict[str, Lines]  # by pool: the headers that tell a client where its answer was made
     timeouts: Timeouts
     limits: Limits
+
+
+def made_at(pool: Pool) -> Lines:
+    """Return the headers that tell a client where its answer was made."""
+    return [
+        (b"x-secondsource-pool", pool.name.encode()),
+        (b"x-secondsource-supplier", pool.supplier.encode()),
+        (b"x-secondsource-chip", pool.chip.encode()),
+    ]
 
 
 class Observer:
@@ -82,7 +93,10 @@ class Exchange:
         self.deadline = math.inf  # when `deadline_passed` is to be called
         self.waiting = False
         self.first_token_s = 0.0
+        self.traceparent: str | None = None  # as the client gave it
+        self.trace: RequestTrace | None = None  # where traces are on
         self.attempts: list[str] = []  # what became of each attempt, for the error and for a look inside
+        self.booked: list[tuple[Reserved, Settled]] = []  # the same, as the books have it
         self.last: Attempt | None = None
         self._connection = connection
         self._forwarded = forwarded
@@ -164,7 +178,7 @@ class Exchange:
             kind,
             method,
             self.ask,
-            self._forwarded,
+            self._forwarded if self.trace is None else self.trace.forwarded(self._forwarded, reserved.number),
             reserved,
             limits.event,
             limits.response_body,
@@ -191,7 +205,7 @@ class Exchange:
             tenant=self.principal.tenant,
             lane=self.principal.lane,
             key_id=self.principal.key_id,
-            endpoint=self.ask.endpoint.value,
+            endpoint=self.ask.path,
             model=self.ask.model,
             streamed=self.ask.stream,
             pool=pool.name,
@@ -218,6 +232,10 @@ class Exchange:
             self._attempt.deadline_passed(Outcome.TOTAL_TIMEOUT if total else Outcome.STALLED)
         elif not self._over:
             self._look_again(now)
+
+    def let_go(self) -> None:
+        """Forget the last attempt, which knows its exchange: both are freed at once, and not by a collection later."""
+        self._attempt = self.last = None
 
     # -- what the attempt says
 
@@ -257,7 +275,10 @@ class Exchange:
     def write(self, record: Noted | Settled) -> None:
         """Write a record of the current attempt to the books."""
         assert self.last is not None
-        self._observer.write(record, self.last.plan.reserved)
+        reserved = self.last.plan.reserved
+        if isinstance(record, Settled):
+            self.booked.append((reserved, record))
+        self._observer.write(record, reserved)
 
     # -- what the client says
 
@@ -287,12 +308,7 @@ class Exchange:
     def _headers(self, attempt: Attempt | None) -> Lines:
         lines: Lines = [(b"x-request-id", self.request_id.encode())]
         if attempt is not None:
-            pool = attempt.plan.replica.pool
-            lines += [
-                (b"x-secondsource-pool", pool.name.encode()),
-                (b"x-secondsource-supplier", pool.supplier.encode()),
-                (b"x-secondsource-chip", pool.chip.encode()),
-            ]
+            lines += self._surroundings.made_at[attempt.plan.replica.pool.name]
         lines.append((b"x-secondsource-attempts", b"%d" % self._failover.attempts))
         return lines
 

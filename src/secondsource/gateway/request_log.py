@@ -1,12 +1,14 @@
-"""The request log: one JSON line for each request, at its end, without a word of what was said.
+"""The request log: one JSON line for each request, at its end, without a word of what was said unless asked for.
 
-`<state_dir>/requests.jsonl` is the newest file; `requests.1.jsonl` is the one before it, and so on. One `write` a
-line, so that a reader never meets two lines in one. It is a convenience and no record: what cannot be written is
-dropped and counted, and the request goes on. `docs/logs.md` lists the fields.
+`<state_dir>/requests.jsonl` is the newest file; `requests.1.jsonl` is the one before it, and so on. What ends in
+one turn of the loop is one `write` of whole lines, so that a reader never meets two lines in one. It is a
+convenience and no record: what cannot be written is dropped and counted, and the request goes on. `docs/logs.md`
+lists the fields.
 """
 
 import errno
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +56,7 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
     first_token_s: float | None = None
     duration_s: float = 0.0
     traceparent: str | None = None
+    prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # what was asked, where `[logging] prompts` wants it
 
 
 class RequestLog:
@@ -69,21 +72,21 @@ class RequestLog:
         self._file: int | None = None
         self._size = 0
 
-    def write(self, line: RequestLine) -> None:
-        """Write one line; never raises for what the disk does."""
-        data = self._encode(line) + b"\n"
+    def write(self, lines: Sequence[RequestLine]) -> None:
+        """Write some lines; never raises for what the disk does."""
+        data = b"".join([self._encode(line) + b"\n" for line in lines])
         try:
             if self._file is None or self._size >= self._rotate_at:
                 self._open()
             assert self._file is not None
             written = os.write(self._file, data)
             if written != len(data):
-                # A full disk takes half a line; the next one must not run into it.
+                # A full disk takes half of it; the next line must not run into that.
                 os.ftruncate(self._file, self._size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._size += written
         except OSError:
-            self.dropped += 1
+            self.dropped += len(lines)
             self.close()
 
     def close(self) -> None:
@@ -125,6 +128,11 @@ def tried(reserved: Reserved, settled: Settled) -> TriedLine:
         tokens_in=settled.tokens_in,
         tokens_out=settled.tokens_out,
     )
+
+
+def on_one_line(text: bytes) -> msgspec.Raw:
+    """Return JSON text without the white space around its parts, so that it cannot end a line."""
+    return msgspec.Raw(msgspec.json.format(text, indent=-1))
 
 
 def short_line(request_id: str, status: int, refusal: str | None, method: str = "", endpoint: str = "") -> RequestLine:

@@ -16,22 +16,24 @@ from typing import NamedTuple
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.core.fleet import Fleet, Pool
+from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
+from secondsource.gateway import tracing
 from secondsource.gateway.admin.application import Shown, build_admin
 from secondsource.gateway.admin.server import AdminServer
 from secondsource.gateway.authentication import NOBODY, Authentication
 from secondsource.gateway.books.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
-from secondsource.gateway.exchange import Exchange, Observer, Surroundings
+from secondsource.gateway.exchange import Exchange, Observer, Surroundings, made_at
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.probe import Prober, make_clients
-from secondsource.gateway.request_log import RequestLine, RequestLog, short_line, tried
+from secondsource.gateway.request_log import RequestLine, RequestLog, on_one_line, short_line, tried
+from secondsource.gateway.tracing import RequestTrace, Tracing, start_tracing
 from secondsource.gateway.wire.errors import error_body
-from secondsource.gateway.wire.request import Endpoint, RequestError, parse_request
+from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
@@ -44,7 +46,7 @@ MOST_WAITING = 1000
 CLIENT_SEND_BUFFER = 128 * 1024
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+PROMPTS = ("messages", "prompt", "input")
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
@@ -71,6 +73,7 @@ class Service(Observer):
         self._parity = ParityVerdicts(fleet)
         self._parity.refresh(self.router)
         self.log = RequestLog(Path(fleet.state_dir))
+        self._tracing: Tracing | None = None
         self.exchanges: dict[str, Exchange] = {}
         self._ended: list[Ended] = []  # in this turn of the loop
         self._connections = Connections(fleet.timeouts, fleet.limits.request_body)
@@ -96,6 +99,7 @@ class Service(Observer):
 
     async def start(self) -> None:
         """Bind both listeners, open the ledger, start probing; raises InputError for a port that is taken."""
+        self._tracing = start_tracing(self.fleet.tracing, os.environ)
         await self.books.start()
         try:
             await self._prober.first_round(FIRST_ROUND_S)
@@ -154,6 +158,8 @@ class Service(Observer):
             client.close()
         await self.books.stop()
         self.log.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     async def _sweep(self) -> None:
         """Call on every exchange whose deadline has passed."""
@@ -269,6 +275,8 @@ class Service(Observer):
         ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
             raise unknown_model(ask.model, self.fleet.models)
+        given = request.headers.get(b"traceparent")
+        trace = None if self._tracing is None else tracing.begin(given, time.time_ns())
         self._budget.request_started()
         self.meter.request_started(ask.path, ask.model, principal.lane)
         exchange = Exchange(
@@ -276,15 +284,17 @@ class Service(Observer):
             ask,
             principal,
             request_id,
-            _forwarded(request.headers),
+            _forwarded(request.headers, trace),
             Failover(self.router, self._budget, ask.model),
             self._surroundings,
             self,
         )
         self.exchanges[request_id] = exchange
-        trace = request.headers.get(b"traceparent")
-        if trace is not None and TRACEPARENT.fullmatch(trace):
-            exchange.traceparent = trace.decode()
+        exchange.trace = trace
+        if trace is not None:
+            exchange.traceparent = trace.traceparent
+        elif given is not None and tracing.TRACEPARENT.fullmatch(given):
+            exchange.traceparent = given.decode()
         try:
             exchange.start()
         except Exception:
@@ -328,10 +338,13 @@ class Service(Observer):
     def _log_ended(self) -> None:
         ended, self._ended = self._ended, []
         at = datetime.now(UTC)
-        self.log.write([self._line(at, *one) for one in ended])
+        lines = [self._line(at, *one) for one in ended]
+        self.log.write(lines)
         self.meter.log_lines_dropped = self.log.dropped
-        for one in ended:
-            one.exchange.last = None  # it knows its exchange: nothing is left for the collector to find
+        for one, line in zip(ended, lines, strict=True):
+            if self._tracing is not None and one.exchange.trace is not None:
+                self._tracing.ended(one.exchange.trace, line, one.exchange.booked)
+            one.exchange.let_go()
 
     def _line(self, at: datetime, exchange: Exchange, status: int, duration_s: float) -> RequestLine:
         ask, principal, booked = exchange.ask, exchange.principal, exchange.booked
@@ -354,6 +367,7 @@ class Service(Observer):
             first_token_s=exchange.first_token_s or None,
             duration_s=duration_s,
             traceparent=exchange.traceparent,
+            prompt=_said(ask) if self.fleet.logging.prompts else msgspec.UNSET,
         )
 
     def _why_nobody(self) -> str:
@@ -372,18 +386,18 @@ class Service(Observer):
         self.meter.log_lines_dropped = self.log.dropped
 
 
-def _forwarded(headers: dict[bytes, bytes]) -> bytes:
-    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in FORWARDED if name in headers]
+def _forwarded(headers: dict[bytes, bytes], trace: RequestTrace | None) -> bytes:
+    """Return what is passed on to replicas; with traces on, each attempt has a trace's parent of its own."""
+    names: tuple[bytes, ...] = FORWARDED
+    if trace is not None:  # without a valid parent, the client's state belongs to no trace
+        names = (b"tracestate", b"openai-beta") if trace.parent_id is not None else (b"openai-beta",)
+    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in names if name in headers]
     return b"".join([line for line in lines if SAFE_VALUE.fullmatch(line[:-2])]) if lines else b""
 
 
-def made_at(pool: Pool) -> Lines:
-    """Return the headers that tell a client where its answer was made."""
-    return [
-        (b"x-secondsource-pool", pool.name.encode()),
-        (b"x-secondsource-supplier", pool.supplier.encode()),
-        (b"x-secondsource-chip", pool.chip.encode()),
-    ]
+def _said(ask: Ask) -> msgspec.Raw:
+    """Return what was asked."""
+    return on_one_line(next((text for name in PROMPTS if (text := ask.raw(name))), b"null"))
 
 
 def _in_url(host: str) -> str:

@@ -88,7 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.call: Call | None = None
         self.transport: asyncio.Transport | None = None
         self.kept_since = 0.0
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)  # one message after another
         self._headers: Headers = {}
         self._body: list[bytes] = []
         self._answered = False  # the head has come
@@ -100,7 +100,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request and give its answer to the call."""
         assert self.transport is not None
         self.call = call
-        self._parser = httptools.HttpResponseParser(self)
         self._answered = self.ended = False
         self.transport.write(request)
 
@@ -111,7 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes of the answer."""
         call = self.call
-        if call is None or self._parser is None:
+        if call is None:
             self.close()  # a replica that speaks unasked is not to be trusted with the next request
             return
         try:
@@ -143,7 +142,6 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         call, self.call = self.call, None
         assert call is not None
-        self._parser = None
         call.connection = None
         if self._keep:
             self.client.keep(self)
@@ -164,7 +162,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """llhttp: the head is whole; an interim answer is not the answer."""
-        assert self._parser is not None
         status = self._parser.get_status_code()
         if status >= 200 and self.call is not None and not self.ended:
             self._answered = True
@@ -177,7 +174,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """llhttp: the answer is whole."""
-        assert self._parser is not None
         if self._parser.get_status_code() >= 200 and not self.ended:
             self.ended = True
             self._keep = self._parser.should_keep_alive()  # llhttp forgets once this returns

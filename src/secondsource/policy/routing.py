@@ -3,6 +3,7 @@
 The router owns what is known of each replica. It reads no clock: `now` is monotonic seconds from the caller.
 """
 
+import math
 from collections.abc import Container, Mapping
 from random import Random
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class PoolState:
 class Replica:
     """One running copy of a model and what is known of it."""
 
-    __slots__ = ("circuit", "clock", "context_tokens", "engine", "in_flight", "state", "url")
+    __slots__ = ("circuit", "clock", "context_tokens", "engine", "in_flight", "limit", "state", "url")
 
     def __init__(self, state: PoolState, url: str, random: Random) -> None:
         self.state = state
@@ -47,6 +48,7 @@ class Replica:
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
         self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
+        self.limit: float = math.inf if state.pool.max_concurrency is None else state.pool.max_concurrency
         self.circuit = Circuit(random)
         self.clock = ShareClock()
 
@@ -57,8 +59,7 @@ class Replica:
 
     def has_room(self) -> bool:
         """Return whether the pool's `max_concurrency` allows one more attempt here."""
-        limit = self.state.pool.max_concurrency
-        return limit is None or self.in_flight < limit
+        return self.in_flight < self.limit
 
 
 class Wanted(NamedTuple):
@@ -134,6 +135,7 @@ class Router:
     def choose(self, wanted: Wanted, now: float) -> Replica | Wait | None:
         """Return a replica, or when to ask again, or None when no replica fits even in time."""
         earliest: float | None = None
+        avoid = wanted.avoid
         for tier in self._tiers[wanted.model]:
             usable: list[tuple[PoolState, list[Replica]]] = []
             for state in tier:
@@ -141,9 +143,9 @@ class Router:
                     continue
                 free = []
                 for replica in state.replicas:
-                    if replica in wanted.avoid:
+                    if avoid and replica in avoid:
                         continue
-                    if replica.circuit.allows(now) and replica.has_room():
+                    if replica.in_flight < replica.limit and replica.circuit.allows(now):
                         free.append(replica)
                     else:
                         ready_at = replica.circuit.ready_at(now)

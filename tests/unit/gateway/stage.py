@@ -9,7 +9,7 @@ from secondsource.core.fleet import Limits, Pool, Timeouts
 from secondsource.core.records import LedgerRecord, Outcome, Reserved, Settled
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
-from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings
+from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings, made_at
 from secondsource.gateway.upstream import Target
 from secondsource.gateway.wire.request import Ask
 from secondsource.policy.failover import Failover
@@ -112,6 +112,7 @@ class Stage(Observer):
         self.connection = Connection()
         surroundings = Surroundings(
             clients={replica: _Client(self, replica) for replica in self.router.replicas},  # type: ignore[misc]
+            made_at={state.pool.name: made_at(state.pool) for state in self.router.pools},
             timeouts=Timeouts(),
             limits=limits or Limits(),
         )

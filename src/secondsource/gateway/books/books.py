@@ -1,7 +1,8 @@
 """The books of one gateway process: the journal it writes, the ledger it owns, and the pass between them.
 
-`append` is called from the event loop; what it does not write at once is written in the same turn. Everything that touches SQLite happens on one
-thread of its own, some ten times a second, and keeps out of the way of traffic: see `pause_s`.
+`append` is called from the event loop; what it does not write at once is written in the same turn. Everything
+that touches SQLite happens on one thread of its own, some ten times a second, and keeps out of the way of traffic:
+see `pause_s`.
 """
 
 import asyncio

@@ -18,6 +18,13 @@ class Endpoint(StrEnum):
     IMAGES = "/v1/images/generations"
 
 
+PATHS = {endpoint: endpoint.value for endpoint in Endpoint}  # an enum's value is slow to ask for
+PROMPTS = {  # the parameter that is answered, the bytes its JSON may begin with, and how to say that
+    Endpoint.CHAT: ("messages", b"[", "an array of messages"),
+    Endpoint.COMPLETIONS: ("prompt", b'"[', "a string or an array"),
+    Endpoint.EMBEDDINGS: ("input", b'"[', "a string or an array"),
+    Endpoint.IMAGES: ("prompt", b'"', "a string"),
+}
 ASKS_NOTHING = frozenset({b"", b"false", b'""', b"[]", b"{}"})
 GENERATES_TEXT = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
@@ -43,6 +50,11 @@ class Ask(msgspec.Struct, frozen=True):
     include_usage: bool
     choices: int  # how many the answer will have
     body_length: int
+
+    @property
+    def path(self) -> str:
+        """The path the request came for, and goes to."""
+        return PATHS[self.endpoint]
 
     def raw(self, name: str) -> bytes:
         """Return a parameter's JSON text, or b"" when it is absent or null."""
@@ -115,18 +127,13 @@ def _typed(fields: Fields, name: str, decoder: msgspec.json.Decoder[T], expected
 
 
 def _check_prompt(endpoint: Endpoint, fields: Fields) -> None:
-    name, first_bytes, expected = {
-        Endpoint.CHAT: ("messages", b"[", "an array of messages"),
-        Endpoint.COMPLETIONS: ("prompt", b'"[', "a string or an array"),
-        Endpoint.EMBEDDINGS: ("input", b'"[', "a string or an array"),
-        Endpoint.IMAGES: ("prompt", b'"', "a string"),
-    }[endpoint]
+    name, first_bytes, expected = PROMPTS[endpoint]
     raw = bytes(fields.get(name, b""))
     if not raw:
         raise RequestError(f"you must provide '{name}': {expected}", param=name, code="missing_required_parameter")
-    if raw[:1] not in [first_bytes[i : i + 1] for i in range(len(first_bytes))]:
+    if raw[0] not in first_bytes:
         raise RequestError(f"invalid type for '{name}': expected {expected}", param=name, code="invalid_type")
-    if endpoint is Endpoint.CHAT and raw[1:-1].strip() == b"":
+    if endpoint is Endpoint.CHAT and not raw[1:-1].strip():
         raise RequestError("'messages' must hold at least one message", param=name, code="empty_array")
 
 
