@@ -56,7 +56,7 @@ def parse_chips(text: str, origin: str) -> tuple[Chip, ...]:
     document = Document(text, origin)
     chips: dict[str, Chip] = {}
     for table in document.root.tables("chips"):
-        chip = _chip(table)
+        chip = read_chip(table)
         if chip.name in chips:
             table.report("name", f'"{chip.name}" is given twice; keep one')
         chips[chip.name] = chip
@@ -65,7 +65,9 @@ def parse_chips(text: str, origin: str) -> tuple[Chip, ...]:
     return tuple(chips[name] for name in sorted(chips))
 
 
-def _chip(table: Table) -> Chip:
+def read_chip(table: Table) -> Chip:
+    """Return the chip that a table describes; faults are reported to its document."""
+
     def known(key: str) -> float | None:
         value = table.optional(key, values.TFLOPS, None)
         return None if value is None else float(value)

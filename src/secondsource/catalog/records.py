@@ -82,6 +82,11 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
         """Return the offers whose price is older than `after_days`."""
         return tuple(offer for offer in self.offers if offer.age_days(today) > after_days)
 
+    def with_chips(self, chips: "tuple[Chip, ...]") -> "Catalog":
+        """Return this catalogue with these chips; one of a known name stands in its place."""
+        merged = {chip.name: chip for chip in (*self.chips, *chips)}
+        return Catalog(chips=tuple(merged[name] for name in sorted(merged)), offers=self.offers)
+
     def with_newer(self, others: "Catalog") -> "Catalog":
         """Return this catalogue with the other's offers; of two with one name, the newer date stays."""
         merged = {offer.name: offer for offer in self.offers}

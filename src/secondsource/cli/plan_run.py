@@ -19,7 +19,7 @@ from secondsource.planner.fleet_text import fleet_text
 from secondsource.planner.learn import learn
 from secondsource.planner.outlook import look_ahead
 from secondsource.planner.planning import Inputs, Planned, make_plan, plan_problem
-from secondsource.planner.rates import profile_rate
+from secondsource.planner.rates import profile_rates
 from secondsource.planner.report import Report, make_report
 from secondsource.planner.search import Target
 from secondsource.planner.spec import Spec
@@ -56,11 +56,11 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     if arguments.seconds is not None:
         spec = msgspec.structs.replace(spec, seconds=arguments.seconds)
     today = datetime.now(UTC).date()
-    catalog = load_catalog(spec.catalog.directory, today)
+    catalog = load_catalog(spec.catalog.directory, today).with_chips(spec.chips)
     for workload in spec.workloads:
         progress.say(f"learning {workload.name} from {workload.trace.name}")
     learnt = {workload.name: learn(workload) for workload in spec.workloads}
-    inputs = Inputs(catalog=catalog, rate_of=profile_rate, learnt=learnt)
+    inputs = Inputs(catalog=catalog, rate_of=profile_rates(catalog), learnt=learnt)
     planned = make_plan(spec, inputs, progress.say)
     if arguments.risk is not None and arguments.risk < 0:
         raise InputError("--risk: expected a weight of 0 or more")

@@ -22,6 +22,7 @@ def show_report(console: Console, report: Report) -> None:
     _binding(console, report)
     if report.explanation is not None:
         _explanation(console, report.explanation)
+        _rates(console, report)
     if report.outlook is not None:
         _outlook(console, report.outlook)
     for warning in report.warnings:
@@ -124,6 +125,24 @@ def _explanation(console: Console, explanation: Explanation) -> None:
             text = f"{usd(reason.usd_per_year_without)} a year dearer without it"
         instead = f"; instead: {', '.join(reason.instead)}" if reason.instead else ""
         console.print(f"  {reason.offer} (rent {usd(reason.rent_usd)}): {text}{instead}", markup=False)
+
+
+def _rates(console: Console, report: Report) -> None:
+    """Say what each rate stands on; pools of one chip whose rates are alike share a line."""
+    table = Table(title="what the rates stand on", title_justify="left")
+    for name in ("pool", "lane/class", "requests/s a unit", "evidence", "median error", "taken off"):
+        table.add_column(name, justify="left" if name in {"pool", "lane/class", "evidence"} else "right")
+    alike: dict[tuple[str, str, str, float, float], list[tuple[str, float]]] = defaultdict(list)
+    for line in report.rates:
+        chip = line.pool.partition("/")[2]
+        key = (chip, f"{line.lane}/{line.size_class}", line.evidence, line.error, line.taken_off)
+        alike[key].append((line.pool, line.requests_per_s))
+    for (chip, what, evidence, error, off), pools in alike.items():
+        least, most = min(rate for _, rate in pools), max(rate for _, rate in pools)
+        rates = f"{least:.4g}" if f"{least:.4g}" == f"{most:.4g}" else f"{least:.4g} to {most:.4g}"
+        table.add_row(pools[0][0] if len(pools) == 1 else chip, what, rates, evidence, f"{error:.0%}", f"{off:.0%}")
+    console.print(table)
+    console.print("a profile counts as 1 / (1 + caution x error) of its rate; set caution in [plan]", markup=False)
 
 
 def _outlook(console: Console, outlook: Outlook) -> None:

@@ -13,7 +13,8 @@ from secondsource.planner.learn import Learnt
 from secondsource.planner.model import Model, build_model
 from secondsource.planner.plan import Plan, read_plan, units_in_service
 from secondsource.planner.problem import Problem
-from secondsource.planner.resolve import RateOf, resolve
+from secondsource.planner.rates import RateOf
+from secondsource.planner.resolve import resolve
 from secondsource.planner.search import Found, Target, search
 from secondsource.planner.solve import Effort
 from secondsource.planner.spec import Spec

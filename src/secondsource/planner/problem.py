@@ -51,6 +51,14 @@ class Demand(Record, frozen=True, kw_only=True):
     image_steps: int = 0
 
 
+class Basis(Record, frozen=True, kw_only=True):
+    """What a rate stands on: a profile's evidence with its median relative error, and the part taken off for it."""
+
+    evidence: str  # "compiled", "published" or "measured"; "stated" for the SPEC's own
+    error: float = 0.0
+    taken_off: float = 0.0
+
+
 class LossKind(StrEnum):
     """What is lost at once."""
 
@@ -104,6 +112,7 @@ class Problem(Record, frozen=True, kw_only=True):
     budget_nano_usd: tuple[int, ...] = ()  # by month; empty for none
     owed_after_horizon: float = 1.0  # the part of rent owed after the last month that counts as cost
     hours_after_horizon: int = 730  # of each month after the last
+    bases: dict[str, tuple[Basis, ...]] = {}  # by pool, then demand: what `rates` stand on
 
 
 def rent_nano_usd(problem: Problem, rental: Rental, month: int) -> int:

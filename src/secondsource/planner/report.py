@@ -66,6 +66,18 @@ class BindingLine(Record, frozen=True, kw_only=True):
     months: tuple[str, ...]
 
 
+class RateLine(Record, frozen=True, kw_only=True):
+    """What one unit of a pool serves of a demand, and what that stands on."""
+
+    pool: str
+    lane: str
+    size_class: str
+    requests_per_s: float
+    evidence: str
+    error: float
+    taken_off: float
+
+
 class Report(Record, frozen=True, kw_only=True):
     """Everything about a plan."""
 
@@ -87,6 +99,7 @@ class Report(Record, frozen=True, kw_only=True):
     usd_by_chip: dict[str, Decimal]
     starts: tuple[StartLine, ...]
     pools: tuple[PoolLine, ...]
+    rates: tuple[RateLine, ...]
     routes: tuple[RouteLine, ...]
     unserved: tuple[RouteLine, ...]
     binding: tuple[BindingLine, ...]
@@ -124,6 +137,7 @@ def make_report(
         usd_by_chip={key: _usd(value) for key, value in plan.costs.by_chip.items()},
         starts=_start_lines(planned),
         pools=_pool_lines(planned),
+        rates=_rate_lines(planned),
         routes=_route_lines(planned),
         unserved=_unserved_lines(planned),
         binding=tuple(
@@ -183,6 +197,25 @@ def _pool_lines(planned: Planned) -> tuple[PoolLine, ...]:
         PoolLine(pool=pool, supplier=owner[pool].supplier, chip=owner[pool].chip, units=tuple(counts))
         for pool, counts in sorted(units.items())
         if any(counts)
+    )
+
+
+def _rate_lines(planned: Planned) -> tuple[RateLine, ...]:
+    problem = planned.problem
+    used = {route.pool for route in planned.plan.routes}
+    return tuple(
+        RateLine(
+            pool=pool,
+            lane=demand.lane,
+            size_class=demand.size_class,
+            requests_per_s=round(rate, 6),
+            evidence=basis.evidence,
+            error=round(basis.error, 4),
+            taken_off=round(basis.taken_off, 4),
+        )
+        for pool in sorted(used & problem.bases.keys())
+        for demand, rate, basis in zip(problem.demands, problem.rates[pool], problem.bases[pool], strict=True)
+        if rate > 0
     )
 
 

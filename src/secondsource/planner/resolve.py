@@ -1,20 +1,17 @@
 """Fill a SPEC in: prices from the catalogue, rates from profiles, classes from traces."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from secondsource.catalog.records import Catalog, Offer
-from secondsource.core.demand import SizeClass, Slo
+from secondsource.core.demand import SizeClass
 from secondsource.core.errors import InputError, NoAnswerError
 from secondsource.core.strict_toml import suggestion
 from secondsource.planner.learn import Learnt
-from secondsource.planner.problem import Demand, Limit, Loss, LossKind, Problem, Rental, ShareCap
-from secondsource.planner.spec import LaneSpec, ModelSpec, OfferSpec, Spec
+from secondsource.planner.problem import Basis, Demand, Limit, Loss, LossKind, Problem, Rental, ShareCap
+from secondsource.planner.rates import RateOf
+from secondsource.planner.spec import LaneSpec, ModelSpec, OfferSpec, RateSpec, Spec
 from secondsource.workload.forecast import month_hours
-
-# requests/s of one replica: of a model, on a chip, by so many chips, for a class, under an SLO, among so many
-# replicas in its pool; 0 where it cannot serve
-RateOf = Callable[[str, str, int, SizeClass, Slo, int], float]
 
 HOURS_A_MONTH = 730  # after the horizon, where months have no names
 
@@ -48,9 +45,13 @@ def resolve(
     """
     rentals, pools = _rentals(spec, catalog)
     asked = _asked(spec, learnt)
-    rates = {
-        key: tuple(_rate(spec, rate_of, item, pool, sizes.get(key, 1)) for item in asked) for key, pool in pools.items()
+    _check_profiles(
+        spec, asked, pools, frozenset(name for chip in catalog.chips for name in (chip.name, *chip.aliases))
+    )
+    rated = {
+        key: [_rate(spec, rate_of, item, pool, sizes.get(key, 1)) for item in asked] for key, pool in pools.items()
     }
+    rates = {key: tuple(rate for rate, _ in row) for key, row in rated.items()}
     _check_served(asked, rates)
     rentals = tuple(rental for rental in rentals if any(rates[rental.pool]) or rental.held)
     return Problem(
@@ -69,6 +70,7 @@ def resolve(
         budget_nano_usd=spec.budget_nano_usd,
         owed_after_horizon=spec.owed_after_horizon,
         hours_after_horizon=HOURS_A_MONTH,
+        bases={key: tuple(basis for _, basis in row) for key, row in rated.items()},
     )
 
 
@@ -111,16 +113,43 @@ def _asked(spec: Spec, learnt: Mapping[str, Learnt]) -> list[_Asked]:
     return asked
 
 
-def _rate(spec: Spec, rate_of: RateOf, item: _Asked, pool: _Pool, units: int) -> float:
-    """Return requests/s of one unit: the SPEC's own rate where it has one, a profile's elsewhere."""
-    for own in spec.rates:
-        if (own.chip, own.size_class) == (pool.chip, item.size.name) and own.lane in (None, item.lane.name):
-            return own.requests_per_s * pool.chips_per_unit / own.chips_per_unit
+def _rate(spec: Spec, rate_of: RateOf, item: _Asked, pool: _Pool, units: int) -> tuple[float, Basis]:
+    """Return requests/s of one unit and what they stand on: the SPEC's own rate, else a profile's with caution.
+
+    A profile whose predictions are off by `e` (median) is taken at `1 / (1 + caution * e)` of its rate: with a
+    caution of 1, about three chips in four are at least so fast.
+    """
+    own = _own_rate(spec, item, pool)
+    if own is not None:
+        return own.requests_per_s * pool.chips_per_unit / own.chips_per_unit, Basis(evidence="stated")
     chips = item.model.chips_per_replica.get(pool.chip, pool.chips_per_unit)
     part = pool.chips_per_unit / chips
     replicas = max(1, int(units * part))
-    rate = rate_of(item.model.profile, pool.profile_chip, chips, item.size, item.lane.slo, replicas)
-    return rate * part * pool.speed
+    rated = rate_of(item.model.profile, pool.profile_chip, chips, item.size, item.lane.slo, replicas)
+    kept = 1 / (1 + spec.caution * rated.error)
+    basis = Basis(evidence=rated.evidence, error=rated.error, taken_off=1 - kept)
+    return rated.requests_per_s * kept * part * pool.speed, basis
+
+
+def _own_rate(spec: Spec, item: _Asked, pool: _Pool) -> RateSpec | None:
+    for own in spec.rates:
+        if (own.chip, own.size_class) == (pool.chip, item.size.name) and own.lane in (None, item.lane.name):
+            return own
+    return None
+
+
+def _check_profiles(spec: Spec, asked: list[_Asked], pools: Mapping[str, _Pool], known: frozenset[str]) -> None:
+    """Refuse a chip of which neither a data sheet nor a rate is known."""
+    places = {offer.chip: spec.words.get(f"place.offers.{n}", "") for n, offer in enumerate(spec.offers)}
+    for pool in pools.values():
+        missing = [item.size.name for item in asked if _own_rate(spec, item, pool) is None]
+        if pool.profile_chip not in known and missing:
+            raise InputError(
+                f'{places.get(pool.chip, "")}: nothing says how fast the chip "{pool.chip}" is: the catalogue has no '
+                f'"{pool.profile_chip}"; {suggestion(pool.profile_chip, sorted(known))} Give the offer a profile_chip '
+                f"(the chip whose profile it has) and a speed, or add its data sheet as [[chips]], or a [[rates]] for "
+                f"each of its classes; without one: {', '.join(dict.fromkeys(missing))}"
+            )
 
 
 def _check_served(asked: list[_Asked], rates: Mapping[str, tuple[float, ...]]) -> None:

@@ -6,6 +6,7 @@ in nano-dollars; months are written `YYYY-MM`. The text form and its errors live
 
 from pathlib import Path
 
+from secondsource.catalog.records import Chip
 from secondsource.core.demand import SizeClass, Slo
 from secondsource.planner.problem import Record
 from secondsource.workload.forecast import Surge
@@ -158,12 +159,14 @@ class Spec(Record, frozen=True, kw_only=True):
     owed_after_horizon: float
     gap: float | None
     seconds: float
+    caution: float  # how much of a profile's median error is taken off its rate
     models: tuple[ModelSpec, ...]
     classes: tuple[ClassSpec, ...]
     workloads: tuple[WorkloadSpec, ...]
     lanes: tuple[LaneSpec, ...]
     demand: tuple[DemandSpec, ...]
     catalog: CatalogFilter
+    chips: tuple[Chip, ...]  # the SPEC's own, by their data sheets
     offers: tuple[OfferSpec, ...]
     held: tuple[HeldSpec, ...]
     rates: tuple[RateSpec, ...]

@@ -6,6 +6,7 @@ The reference of its keys is docs/planner.md.
 from decimal import Decimal
 from pathlib import Path
 
+from secondsource.catalog.load import read_chip
 from secondsource.core.demand import SizeClass, Slo
 from secondsource.core.errors import InputError
 from secondsource.core.money import nano_usd
@@ -66,12 +67,14 @@ def parse_spec(text: str, origin: str, folder: Path) -> Spec:
         owed_after_horizon=float(plan.optional("owed_after_horizon", rules.SHARE, Decimal(1))),
         gap=None if gap is None else float(gap),
         seconds=float(plan.optional("seconds", rules.SECONDS, Decimal(60))),
+        caution=float(plan.optional("caution", rules.CAUTION, Decimal(1))),
         models=tuple(_model(name, table) for name, table in root.named_tables("models", rules.NAME)),
         classes=tuple(_class(table) for table in root.tables("classes")),
         workloads=tuple(_workload(table, folder) for table in root.tables("workloads")),
         lanes=tuple(_lane(table) for table in root.tables("lanes")),
         demand=tuple(_demand(table, months) for table in root.tables("demand")),
         catalog=_catalog(root.table("catalog"), folder),
+        chips=tuple(read_chip(table) for table in root.tables("chips")),
         offers=read_offers(root, months),
         held=read_held(root, months),
         rates=read_rates(root),

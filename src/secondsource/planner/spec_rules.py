@@ -29,6 +29,7 @@ FACTOR = number("0", "1000")
 RATE = number("0", "1000000000", "requests/s")
 USD = number("0", "1000000000000", "dollars")
 FORMAT = one_of(Format)
+CAUTION = number("0", "10", "median errors of a profile to take off its rate (0 trusts it, 1 is the default)")
 ERROR = number("0", "0.95", "parts (0.25 is a quarter)")
 
 
