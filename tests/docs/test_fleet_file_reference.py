@@ -17,6 +17,8 @@ HEADERS = {
     "admin": "[admin]",
     "timeouts": "[timeouts]",
     "limits": "[limits]",
+    "logging": "[logging]",
+    "tracing": "[tracing]",
     "suppliers": "[suppliers.s]",
     "pools": "[[pools]]",
     "lanes": "[[lanes]]",
@@ -70,6 +72,8 @@ def test_the_defaults_are_told_as_they_are() -> None:
         "admin": default.admin,
         "timeouts": default.timeouts,
         "limits": default.limits,
+        "logging": default.logging,
+        "tracing": default.tracing,
     }
     for section, record in records.items():
         for field in record.__struct_fields__:

@@ -51,6 +51,9 @@ def welcome(fleet: Fleet, served: ServedAt, sources: Sequence[SourceLine], *, sm
     lines += [curl_line(fleet, served.gateway_url), "", *source_table(sources), ""]
     lines += [f"Console  {served.admin_url}/console", f"Ledger   {state_dir.resolve() / 'ledger.sqlite3'}  ({bill})"]
     lines += ["", access_sentence(fleet)]
+    if fleet.logging.prompts:
+        log = state_dir.resolve() / "requests.jsonl"
+        lines.append(f"PROMPTS ARE LOGGED: what every client asks is written, word for word, to {log} ([logging]).")
     if small_model:
         lines.append(
             "The model is very small: it answers fast and badly. For a better one: "

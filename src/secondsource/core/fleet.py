@@ -75,6 +75,19 @@ class Cap(StrEnum):
     HARD = "hard"
 
 
+class Logging(Record, frozen=True, kw_only=True):
+    """What the request log tells."""
+
+    prompts: bool = False  # what was asked, word for word
+
+
+class Tracing(Record, frozen=True, kw_only=True):
+    """Where OpenTelemetry traces go, over OTLP/HTTP; nowhere by default."""
+
+    endpoint: str | None = None  # "http://collector:4318", with or without /v1/traces
+    service_name: str = "secondsource"
+
+
 class Supplier(Record, frozen=True, kw_only=True):
     """Who rents replicas to us, and how much of the spend it may have in any window of `share_window_s` seconds."""
 
@@ -151,6 +164,8 @@ class Fleet(Record, frozen=True, kw_only=True):
     image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    logging: Logging = Logging()
+    tracing: Tracing = Tracing()
     suppliers: tuple[Supplier, ...]
     pools: tuple[Pool, ...]
     lanes: tuple[Lane, ...] = (Lane(name="default"),)

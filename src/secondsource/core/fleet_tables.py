@@ -9,11 +9,13 @@ from secondsource.core.fleet import (
     Lane,
     Limits,
     Listener,
+    Logging,
     Pool,
     Price,
     Supplier,
     Tenant,
     Timeouts,
+    Tracing,
 )
 from secondsource.core.fleet_money import read_nano_usd
 from secondsource.core.fleet_terms import (
@@ -45,6 +47,8 @@ def read_fleet(root: Table) -> Fleet:
         image_model=image_model,
         timeouts=_timeouts(root.table("timeouts")),
         limits=_limits(root.table("limits")),
+        logging=_logging(root.table("logging")),
+        tracing=_tracing(root.table("tracing")),
         suppliers=tuple(_supplier(name, table) for name, table in root.named_tables("suppliers", values.NAME)),
         pools=tuple(_pool(table) for table in root.tables("pools")),
         lanes=read_lanes(root),
@@ -110,6 +114,21 @@ def _limits(table: Table) -> Limits:
     )
     table.finish()
     return limits
+
+
+def _logging(table: Table) -> Logging:
+    logging = Logging(prompts=table.optional("prompts", values.YES_OR_NO, _DEFAULT.logging.prompts))
+    table.finish()
+    return logging
+
+
+def _tracing(table: Table) -> Tracing:
+    tracing = Tracing(
+        endpoint=table.optional("endpoint", values.COLLECTOR_URL, None),
+        service_name=table.optional("service_name", values.NAME, _DEFAULT.tracing.service_name),
+    )
+    table.finish()
+    return tracing
 
 
 def _supplier(name: str, table: Table) -> Supplier:

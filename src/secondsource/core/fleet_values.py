@@ -10,6 +10,7 @@ from secondsource.core.rules import Rule, number, one_of, text_rule, true_or_fal
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COLLECTOR_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[!-~]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 NAME = text_rule(
@@ -47,6 +48,11 @@ STATE_DIR = text_rule(
     lambda text: bool(text.strip()) and text.isprintable() and not text.startswith("~"),
 )
 REPLICA_URL = Rule('"http://127.0.0.1:9001"', "", replica_base_url)
+COLLECTOR_URL = text_rule(
+    "the http:// or https:// address of an OTLP/HTTP collector",
+    '"http://127.0.0.1:4318"',
+    lambda text: bool(_COLLECTOR_URL.fullmatch(text)),
+)
 CONTINUATION = one_of(Continuation)
 CAP = one_of(Cap)
 YES_OR_NO = true_or_false()
