@@ -11,6 +11,7 @@ from secondsource.parity.probes import RAW, STRUCTURED, Field, Kind, Probe
 from secondsource.parity.wire import Answer, Position
 
 COMPARED_CHARACTERS = 40  # of two texts without logprobs: about ten tokens
+TIE = 1e-3
 UNLIKELY = -30.0  # stands for a probability of nothing
 
 
@@ -110,9 +111,23 @@ def _all_spots(exchange: Exchange) -> tuple[Spot, ...]:
 def _spots(pair: Pair, before: int, most: int | None) -> list[Spot]:
     parted = parted_at(pair)
     shared = min(len(pair.a.positions), len(pair.b.positions))
-    end = shared if parted is None else parted + 1
+    end = shared if parted is None else parted + _is_shared(pair, parted)
     places = range(end if most is None else min(end, most))
     return [_spot(before + place, pair.a.positions[place], pair.b.positions[place]) for place in places]
+
+
+def _is_shared(pair: Pair, place: int) -> bool:
+    """Return whether both list whole tokens there: llama.cpp tells of a character in several tokens only the last."""
+    return not any(_is_fragment(side.positions[place]) for side in (pair.a, pair.b))
+
+
+def _is_fragment(position: Position) -> bool:
+    try:
+        for text in (position.chosen, *(token.text for token in position.top[:1])):
+            text.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _spot(place: int, a: Position, b: Position) -> Spot:
@@ -147,12 +162,13 @@ def _same_text(a: Answer, b: Answer) -> bool:
 
 
 def _strays(a: Answer) -> bool:
-    return any(each.top and each.chosen != each.top[0].text and not _tied(each) for each in a.positions)
+    return any(_is_stray(each) for each in a.positions)
 
 
-def _tied(position: Position) -> bool:
-    chosen = next((token.logprob for token in position.top if token.text == position.chosen), UNLIKELY)
-    return position.top[0].logprob - chosen < 1e-3
+def _is_stray(position: Position) -> bool:
+    """Return whether another token was chosen than the likeliest, which it was not tied with; both are listed."""
+    listed = {token.text: token.logprob for token in position.top}
+    return position.chosen in listed and max(listed.values()) - listed[position.chosen] > TIE
 
 
 def _one_voiced(greedy: Pair, sampled: Pair) -> tuple[bool, bool] | None:

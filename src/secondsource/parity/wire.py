@@ -1,5 +1,6 @@
 """A probe as an OpenAI-compatible request, and a replica's bytes as an answer. Pure."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,9 @@ import msgspec
 from secondsource.parity.probes import RAW, Probe, json_schema
 
 CHAT_PATH, RAW_PATH = b"/v1/chat/completions", b"/v1/completions"
+# How servers write the token that ends an answer: by one of its names, or as no text at all.
+ENDS = re.compile(rb"<\|[^|<>\s]*\|>|</?s>|<(?:eos|bos|pad|end_of_turn|end_of_text)>")
+END = b""
 LONGEST_ERROR = 300  # characters kept of what a replica says is wrong
 
 
@@ -159,13 +163,19 @@ def _positions(logprobs: _Logprobs) -> tuple[Position, ...]:
         )
     listed = zip(logprobs.tokens or [], logprobs.top_logprobs or [], strict=False)
     return tuple(
-        Position(chosen.encode(), _ranked(Token(text.encode(), value) for text, value in (top or {}).items()))
+        Position(
+            _named(chosen.encode()), _ranked(Token(_named(text.encode()), value) for text, value in (top or {}).items())
+        )
         for chosen, top in listed
     )
 
 
 def _bytes(one: _Listed) -> bytes:
-    return bytes(one.bytes) if one.bytes is not None else one.token.encode()
+    return _named(bytes(one.bytes) if one.bytes is not None else one.token.encode())
+
+
+def _named(text: bytes) -> bytes:
+    return END if ENDS.fullmatch(text) else text
 
 
 def _ranked(tokens: Iterable[Token]) -> tuple[Token, ...]:

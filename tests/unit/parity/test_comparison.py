@@ -7,7 +7,7 @@ import pytest
 
 from secondsource.parity.comparison import Pair, can_go_on, compare
 from secondsource.parity.probes import Kind, make_probe
-from secondsource.parity.wire import Answer, ToolCall
+from secondsource.parity.wire import Answer, Position, Token, ToolCall
 from tests.unit.parity.answers import answer, exchange, position
 
 TALK = make_probe(Kind.TALK, 0, 20)
@@ -109,3 +109,16 @@ def test_what_is_said_at_temperature_1_is_held_against_what_is_said_at_0() -> No
         make_probe(Kind.SAMPLING, 0, 20), exchange(said, said, Kind.SAMPLING, sampled=Pair(said, else_said))
     )
     assert found.one_voiced == (True, False)
+
+
+def test_a_character_in_pieces_is_not_compared_with_a_whole_one() -> None:
+    whole = Position("里".encode(), (Token("里".encode()[2:], -0.3),))  # llama.cpp: the last piece's list
+    piece = Position("里".encode()[:2], (Token("里".encode()[:2], -0.6),))
+    start = position("x", x=0.9)
+    first, second = (
+        Answer(status=200, positions=(start, odd), prompt_tokens=7, answer_tokens=2) for odd in (piece, whole)
+    )
+    found = compare(TALK, exchange(first, second))
+    assert [spot.place for spot in found.spots] == [0]
+    assert compare(TALK, exchange(second, first)).strays is False
+    assert len(compare(TALK, exchange(first, first)).spots) == 2

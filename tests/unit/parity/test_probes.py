@@ -81,3 +81,10 @@ def test_what_is_no_completion_is_no_answer(body: bytes) -> None:
 
 def test_a_refusal_keeps_what_it_says() -> None:
     assert read_answer(400, b"too long" * 99) == Answer(status=400, error=("too long" * 99)[:300])
+
+
+@pytest.mark.parametrize("name", ["", "<|im_end|>", "</s>", "<end_of_turn>", "<|eot_id|>"])
+def test_the_end_of_an_answer_has_one_name_whoever_writes_it(name: str) -> None:
+    spot = {"token": name, "logprob": -0.1}
+    body = {"choices": [{"logprobs": {"content": [spot | {"top_logprobs": [spot]}]}}]}
+    assert read_answer(200, json.dumps(body).encode()).positions == (Position(b"", (Token(b"", -0.1),)),)
