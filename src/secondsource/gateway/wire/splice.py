@@ -149,7 +149,9 @@ class Splice:
             self._undecided += text
             if repeat.over and rest:
                 self._confirm(index, repeat)
-                return self._without_gap(rest)
+                rest = self._without_gap(rest)
+                self.repeated += self._method is Method.PREFILL and not rest
+                return rest
             self.repeated += self._method is Method.PREFILL
         if last and not repeat.over and self._method is Method.PREFILL:
             # It ended inside what looked like a repetition: a short continuation that begins as the prefix did.

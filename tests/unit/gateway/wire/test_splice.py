@@ -1,10 +1,14 @@
 import json
 
+import pytest
+
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_chunk
+from secondsource.gateway.wire.relay import Relay
 from secondsource.gateway.wire.request import Endpoint
 from secondsource.gateway.wire.splice import Splice
+from tests.streams import ask, read, says, stream, text_of
 
 
 def spliced_text(pieces: list[str], endpoint: Endpoint = Endpoint.CHAT) -> str:
@@ -33,3 +37,23 @@ def test_a_replacement_character_inside_an_answer_stays() -> None:
 
 def test_a_text_completion_keeps_what_its_engine_says() -> None:
     assert spliced_text([" ten", "\ufffd"], Endpoint.COMPLETIONS) == " ten\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected", "made"),
+    [
+        (["what was", " said before\n", "more", " of it"], "more of it", 2),
+        (["what was said before", "\n", "more"], "more", 1),
+        (["what was said before\n"], "", 0),  # the white space that the prefix went without is nothing new
+        (["what was said beforemore"], "more", 1),
+        (["what", " else"], "what else", 2),  # it only began as the prefix did
+    ],
+)
+def test_what_only_says_the_prefix_again_is_not_counted_as_made(texts: list[str], expected: str, made: int) -> None:
+    delivered = Delivered(1 << 20)
+    delivered.add(parse_chunk(says("what was said before\n")), {})
+    splice = Splice(delivered, Endpoint.CHAT, Method.PREFILL, repeats=None)
+    relay = Relay(ask(), delivered, event_limit=1 << 20, strip_ids=False, splice=splice)
+    out = relay.feed(stream(*(says(text) for text in texts), says("", finish="stop")))
+    assert text_of(read(out)) == expected
+    assert relay.tokens_out == made
