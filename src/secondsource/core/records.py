@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     OK = "ok"
     CALLER_ERROR = "caller_error"  # a 4xx that is the client's own
     CONTEXT_OVERFLOW = "context_overflow"
+    NOT_OFFERED = "not_offered"  # 501: this replica's engine cannot do what is asked, and another's may
     CONNECT_FAILED = "connect_failed"
     RESET = "reset"  # closed before a whole answer head
     FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 -- not a password

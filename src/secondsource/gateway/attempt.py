@@ -27,7 +27,14 @@ PREPARATION_LIMIT = 16 * 1024 * 1024
 REFUSING = frozenset({400, 404, 405, 415, 422, 501})
 SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT})
 ALIVE = frozenset(
-    {Outcome.OK, Outcome.CALLER_ERROR, Outcome.CONTEXT_OVERFLOW, Outcome.PREFILL_REFUSED, Outcome.DEPARTED}
+    {
+        Outcome.OK,
+        Outcome.CALLER_ERROR,
+        Outcome.CONTEXT_OVERFLOW,
+        Outcome.PREFILL_REFUSED,
+        Outcome.DEPARTED,
+        Outcome.NOT_OFFERED,
+    }
 )
 
 

@@ -107,6 +107,10 @@ class Failover:
             return Verdict.AGAIN if limit is not None and self._larger_exists() else Verdict.PASS_ON
         if outcome is Outcome.PREFILL_REFUSED:
             return Verdict.AGAIN
+        if outcome is Outcome.NOT_OFFERED:
+            self._avoid.update(other for other in self._router.replicas if other.pool.name == replica.pool.name)
+            # Where nobody else is to be had, the replica's own words say best what is not offered.
+            return Verdict.AGAIN if self.has_other(replica, now) else Verdict.PASS_ON
         if outcome in MAY_ASK_AGAIN and (progressed or self._may_reask(replica, outcome)):
             self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** max(self._fruitless - 1, 0)
         else:

@@ -139,6 +139,15 @@ def test_an_overflow_where_the_limit_is_unknown_is_passed_on() -> None:
     assert request.after(started(request), Outcome.CONTEXT_OVERFLOW, 0.0) is Verdict.PASS_ON
 
 
+def test_what_one_engine_does_not_offer_is_asked_of_another_pool_and_passed_on_where_there_is_none() -> None:
+    request = failover(router(pool("a", 2), pool("b", order=1)))
+    first = started(request)
+    assert request.after(first, Outcome.NOT_OFFERED, 0.0) is Verdict.AGAIN
+    second = retried(request).replica
+    assert second.pool.name == "b"
+    assert request.after(second, Outcome.NOT_OFFERED, 0.0) is Verdict.PASS_ON
+
+
 def test_a_cut_answer_goes_where_it_can_be_continued() -> None:
     over = router(pool("a"), pool("plain", continuation=Continuation.NONE, order=1), pool("able", order=2))
     request = failover(over)

@@ -36,6 +36,8 @@ def outcome_of(status: int, body: bytes) -> Outcome:
         return Outcome.THROTTLED
     if status in MAY_BE_OVERFLOW and _is_overflow(body):
         return Outcome.CONTEXT_OVERFLOW
+    if status == 501:
+        return Outcome.NOT_OFFERED
     if status in CALLERS_OWN:
         return Outcome.CALLER_ERROR
     return Outcome.SERVER_ERROR

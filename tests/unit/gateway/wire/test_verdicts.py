@@ -32,6 +32,7 @@ def test_errors_that_are_not(status: int) -> None:
 
 
 def test_success_and_throttling() -> None:
+    assert outcome_of(501, b"") is Outcome.NOT_OFFERED
     assert outcome_of(200, b"") is Outcome.OK
     assert outcome_of(429, b"maximum context length") is Outcome.THROTTLED
 
