@@ -71,8 +71,7 @@ async def two_sources(model: Path, logs: Path, on_change: Callable[[SourceChange
     await supervisor.start()
     try:
         async with asyncio.timeout(60):
-            while supervisor.starting:  # noqa: ASYNC110 -- `start` returns when the first serves
-                await asyncio.sleep(0.05)
+            await supervisor.settle()  # it starts as soon as one serves
         yield list(ports)
     finally:
         await supervisor.stop()

@@ -17,6 +17,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     plan.add_argument("--json", action="store_true", help="the table as JSON on standard output")
     plan.set_defaults(run=_run_plan)
     _add_gateway(benches)
+    _add_engine(benches)
 
 
 def _add_gateway(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,6 +40,22 @@ def _add_gateway(benches: "argparse._SubParsersAction[argparse.ArgumentParser]")
     gateway.set_defaults(run=_run_gateway)
 
 
+def _add_engine(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    engine = benches.add_parser(
+        "engine",
+        help="our engine's decode rate beside llama.cpp's, at 1 and 8 streams",
+        description="Both engines serve one model on this machine, and are asked in turn, round after round. Exit 1 "
+        "where ours has less than half of llama.cpp's rate.",
+    )
+    engine.add_argument("--model", type=Path, metavar="PATH.gguf", help="the model (default: the embedded default's)")
+    engine.add_argument("--rounds", type=int, default=3, help="how often each row is measured (3); medians are shown")
+    engine.add_argument("--tokens", type=int, default=64, help="tokens of each stream (64)")
+    engine.add_argument("--threads", type=int, help="threads of each engine (default: all cores)")
+    engine.add_argument("--write", type=Path, metavar="PAGE.md", help="put the result into its section of this page")
+    engine.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    engine.set_defaults(run=_run_engine)
+
+
 def _run_plan(arguments: argparse.Namespace) -> int:
     # The solver is heavy, and an extra: the other verbs start without it.
     require_solver()
@@ -49,5 +66,11 @@ def _run_plan(arguments: argparse.Namespace) -> int:
 
 def _run_gateway(arguments: argparse.Namespace) -> int:
     from secondsource.cli.bench_gateway import run  # noqa: PLC0415
+
+    return run(arguments)
+
+
+def _run_engine(arguments: argparse.Namespace) -> int:
+    from secondsource.cli.bench_engine import run  # noqa: PLC0415
 
     return run(arguments)

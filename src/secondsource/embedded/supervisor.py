@@ -105,6 +105,10 @@ class Supervisor:
             await self.stop()
             raise
 
+    async def settle(self) -> None:
+        """Wait until every source has served once, or has proved unable to."""
+        await asyncio.gather(*(keeper.settle() for keeper in self._keepers))
+
     @property
     def starting(self) -> frozenset[str]:
         """The names of the sources that have not served yet, and still may."""
@@ -156,6 +160,11 @@ class _Keeper:
     def is_starting(self) -> bool:
         """Whether the source has not served yet, and still may."""
         return self._first is not None and not self._first.done()
+
+    async def settle(self) -> None:
+        """Wait until the source has served once, or has proved unable to."""
+        if self._first is not None:
+            await asyncio.wait([self._first])
 
     def why_late(self) -> str:
         """Return the source's name and what is known of why it does not serve."""

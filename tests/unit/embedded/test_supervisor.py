@@ -198,7 +198,8 @@ async def test_a_source_that_needs_longer_is_given_longer(tmp_path: Path, watche
     ]
     supervisor = Supervisor([quick, patient], watched.on_change, ready_within_s=1.0)
     await supervisor.start()
-    await watched.until("b", SourceState.READY, 1)
+    await supervisor.settle()
+    assert len(watched.of("b", SourceState.READY)) == 1
     assert watched.of("b", SourceState.DIED) == []
     await supervisor.stop()
 
