@@ -8,9 +8,15 @@ import numpy as np
 
 from secondsource.engine.cache import Cache, cache_shape
 from secondsource.engine.config import ModelConfig
-from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized
+from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized, QuantizedProduct
 
-WeightFormat = Literal["float32", "bf16", "int8"]  # int8: the matrices; norms and activations are bf16
+# int8: the matrices; norms and activations are bf16. int8-cpu: the same matrices, multiplied in int8, with
+# float32 activations: the fast way on a CPU.
+WeightFormat = Literal["float32", "bf16", "int8", "int8-cpu"]
+QUANTIZED_FORMS: dict[str, type[Quantized] | type[QuantizedProduct]] = {
+    "int8": Quantized,
+    "int8-cpu": QuantizedProduct,
+}
 
 
 def layer_shapes(config: ModelConfig) -> Layer:
@@ -37,12 +43,13 @@ def abstract_parameters(config: ModelConfig, weights: WeightFormat) -> Parameter
     """Return the parameters with a `jax.ShapeDtypeStruct` in each array's place."""
     plain = activation_dtype(weights)
     shapes = layer_shapes(config)
+    form = QUANTIZED_FORMS.get(weights)
 
     def matrix(shape: tuple[int, ...], summed: int) -> Any:
-        if weights != "int8":
+        if form is None:
             return jax.ShapeDtypeStruct(shape, plain)
         outputs = shape[:1] if summed == 0 else shape[summed:]
-        return Quantized(jax.ShapeDtypeStruct(shape, jnp.int8), jax.ShapeDtypeStruct(outputs, jnp.float32))
+        return form(jax.ShapeDtypeStruct(shape, jnp.int8), jax.ShapeDtypeStruct(outputs, jnp.float32))
 
     def norm(shape: tuple[int, ...] | None) -> Any:
         return None if shape is None else jax.ShapeDtypeStruct(shape, plain)
@@ -63,12 +70,12 @@ def abstract_parameters(config: ModelConfig, weights: WeightFormat) -> Parameter
 
 
 def abstract_cache(config: ModelConfig, slots: int, context_tokens: int, weights: WeightFormat) -> Cache:
-    """Return the cache with a `jax.ShapeDtypeStruct` in each array's place; bf16 unless weights are float32."""
+    """Return the cache with a `jax.ShapeDtypeStruct` in each array's place; as activations are."""
     one = jax.ShapeDtypeStruct(cache_shape(config, slots, context_tokens), activation_dtype(weights))
     return Cache((one,) * config.layers, (one,) * config.layers)
 
 
 def activation_dtype(weights: WeightFormat) -> np.dtype[Any]:
     """Return the dtype of activations, norms and cache beside weights of this format."""
-    dtype: np.dtype[Any] = np.dtype(jnp.float32 if weights == "float32" else jnp.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(jnp.float32 if weights in {"float32", "int8-cpu"} else jnp.bfloat16)
     return dtype

@@ -137,8 +137,10 @@ def _write(held: jax.Array, new: jax.Array, slots: jax.Array | None, written_at:
 
 def _read(held: jax.Array, slots: jax.Array | None, context: int) -> jax.Array:
     """Return what the rows look at, [B, K, context, D]."""
-    held = jax.lax.slice_in_dim(held, 0, context, axis=2)
-    return held if slots is None else held.at[slots].get(mode="clip")
+    if slots is None:
+        return jax.lax.slice_in_dim(held, 0, context, axis=2)
+    size = (1, held.shape[1], context, held.shape[3])
+    return jax.vmap(lambda slot: jax.lax.dynamic_slice(held, (slot, 0, 0, 0), size)[0])(slots)
 
 
 def _seen(positions: jax.Array, context: int, window: int) -> jax.Array:
@@ -149,12 +151,20 @@ def _seen(positions: jax.Array, context: int, window: int) -> jax.Array:
 
 
 def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, config: ModelConfig) -> jax.Array:
-    """Return attention's mix of the values, [B, T, K, G, D]."""
-    scores = jnp.einsum("btkgd,bkcd->bkgtc", query, keys, preferred_element_type=jnp.float32)
-    scores = _soft_cap(scores, config.attention_soft_cap)
+    """Return attention's mix of the values, [B, T, K, G, D].
+
+    Both products are plain batched matrix products in the cache's own order, so that no chip's compiler turns
+    the cache round to take them.
+    """
+    batch, length, kv_heads, group, head_width = query.shape
+    rows = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, head_width)
+    batched = ((0, 1), (0, 1))
+    scores = jax.lax.dot_general(rows, keys, (((3,), (3,)), batched), preferred_element_type=jnp.float32)
+    scores = _soft_cap(scores, config.attention_soft_cap).reshape(batch, kv_heads, group, length, -1)
     scores = jnp.where(seen[:, None, None], scores, _FAR_BELOW)
-    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    mixed = jnp.einsum("bkgtc,bkcd->btkgd", shares, values, preferred_element_type=jnp.float32)
+    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(batch, kv_heads, group * length, -1)
+    mixed = jax.lax.dot_general(shares, values, (((3,), (2,)), batched), preferred_element_type=jnp.float32)
+    mixed = mixed.reshape(batch, kv_heads, group, length, head_width).transpose(0, 3, 1, 2, 4)
     return mixed.astype(query.dtype)
 
 

@@ -16,29 +16,39 @@ class Quantized(NamedTuple):
     scale: Array
 
 
+class QuantizedProduct(NamedTuple):
+    """The same, where the product itself is to be taken in int8: what XLA:CPU is fast at."""
+
+    values: Array
+    scale: Array
+
+
+Matrix = Array | Quantized | QuantizedProduct
+
+
 class Layer(NamedTuple):
     """One layer. Axes by name: see `sharding.py`. A norm that the family has not is None."""
 
     attention_norm: Array  # [width]
-    query: Array | Quantized  # [width, kv_heads, group, head_width]
-    key_value: Array | Quantized  # [width, 2, kv_heads, head_width]
+    query: Matrix  # [width, kv_heads, group, head_width]
+    key_value: Matrix  # [width, 2, kv_heads, head_width]
     query_norm: Array | None  # [head_width]
     key_norm: Array | None  # [head_width]
-    output: Array | Quantized  # [kv_heads, group, head_width, width]
+    output: Matrix  # [kv_heads, group, head_width, width]
     attention_post_norm: Array | None  # [width]
     feed_forward_norm: Array  # [width]
-    gate_up: Array | Quantized  # [width, 2, feed_forward_width]
-    down: Array | Quantized  # [feed_forward_width, width]
+    gate_up: Matrix  # [width, 2, feed_forward_width]
+    down: Matrix  # [feed_forward_width, width]
     feed_forward_post_norm: Array | None  # [width]
 
 
 class Parameters(NamedTuple):
     """A whole model. Norm weights are factors (Gemma's 1 + w is already added)."""
 
-    embedding: Array | Quantized  # [vocabulary, width]
+    embedding: Matrix  # [vocabulary, width]
     layers: tuple[Layer, ...]
     final_norm: Array  # [width]; its dtype is the dtype that activations have
-    unembedding: Array | Quantized | None  # [vocabulary, width]; None: tied to the embedding
+    unembedding: Matrix | None  # [vocabulary, width]; None: tied to the embedding
 
 
 # How many leading axes of a weight are summed over; the rest are its outputs, which have the scales.

@@ -17,6 +17,8 @@ from secondsource.engine.decoder import decode_step, prefill
 from secondsource.engine.parameters import Parameters
 from secondsource.engine.sharding import cache_shardings, parameter_shardings
 
+_ALL_SLOTS, _ONE_SLOT = -1, 0  # in a prefill length's place: a decode step
+
 
 class RunnerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How much is served at once, and in which shapes. Buckets ascend; the last context bucket is the cache's."""
@@ -70,7 +72,7 @@ class Runner:
         shapes = [
             (length, context)
             for context in self.options.context_buckets
-            for length in (0, *self.options.prefill_buckets)
+            for length in (_ALL_SLOTS, _ONE_SLOT, *self.options.prefill_buckets)
             if length <= context
         ]
         for done, (length, context) in enumerate(shapes, start=1):
@@ -92,10 +94,16 @@ class Runner:
         return self._step(bucket, context, padded, one([start]), one([length]), one([slot]))
 
     def decode(self, tokens: np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
-        """Read one token in each active slot (arrays [slots]: int32, int32, bool); logits [slots, V] float32."""
+        """Read one token in each active slot (arrays [slots]: int32, int32, bool); logits [slots, V] float32.
+
+        Where one slot alone is active, it alone is computed.
+        """
         furthest = int(positions[active].max(initial=0)) + 1
         context = _bucket(self.options.context_buckets, furthest)
-        return self._step(0, context, tokens, positions, active)
+        if active.sum() == 1:
+            slot = np.flatnonzero(active).astype(np.int32)
+            return self._step(_ONE_SLOT, context, tokens[slot], positions[slot], slot)
+        return self._step(_ALL_SLOTS, context, tokens, positions, active)
 
     def _step(self, length: int, context: int, *inputs: Any) -> jax.Array:
         logits: jax.Array
@@ -103,7 +111,7 @@ class Runner:
         return logits
 
     def _function(self, length: int, context: int) -> Any:
-        """Return the compiled prefill of `length` tokens, or the decode step where `length` is 0."""
+        """Return the compiled prefill of `length` tokens, or one of the two decode steps."""
         found = self._compiled.get((length, context))
         if found is None:
             found = self._compiled[(length, context)] = self._compile(length, context)
@@ -111,17 +119,21 @@ class Runner:
 
     def _compile(self, length: int, context: int) -> Any:
         self.compilations += 1
-        step = jax.jit(
-            functools.partial(_prefill if length else _decode, self._config, context),
-            donate_argnames="cache",
-            out_shardings=self._output_shardings,
-        )
-        rows = (length and 1) or self.options.slots
-        whole, yes = jax.ShapeDtypeStruct((rows,), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.bool_)
-        chunk = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-        inputs = (chunk, whole, whole, whole) if length else (whole, whole, yes)
+        slots = self.options.slots
+        one, every = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((slots,), jnp.int32)
+        inputs: tuple[Any, ...]
+        if length == _ALL_SLOTS:
+            step = functools.partial(_decode, self._config, context)
+            inputs = (every, every, jax.ShapeDtypeStruct((slots,), jnp.bool_))
+        elif length == _ONE_SLOT:
+            step = functools.partial(_decode_one, self._config, context, slots)
+            inputs = (one, one, one)
+        else:
+            step = functools.partial(_prefill, self._config, context)
+            inputs = (jax.ShapeDtypeStruct((1, length), jnp.int32), one, one, one)
+        compiled = jax.jit(step, donate_argnames="cache", out_shardings=self._output_shardings)
         with jax.default_matmul_precision(self._precision):
-            return step.lower(self.parameters, *inputs, self._cache).compile()
+            return compiled.lower(self.parameters, *inputs, self._cache).compile()
 
 
 def _prefill(
@@ -147,6 +159,21 @@ def _decode(
     cache: Cache,
 ) -> tuple[jax.Array, Cache]:
     return decode_step(parameters, config, tokens, positions, active, cache, context=context)
+
+
+def _decode_one(
+    config: ModelConfig,
+    context: int,
+    all_slots: int,
+    parameters: Parameters,
+    tokens: jax.Array,
+    positions: jax.Array,
+    slots: jax.Array,
+    cache: Cache,
+) -> tuple[jax.Array, Cache]:
+    lengths = jnp.ones_like(tokens)
+    logits, cache = prefill(parameters, config, tokens[:, None], positions, lengths, slots, cache, context=context)
+    return jnp.broadcast_to(logits, (all_slots, logits.shape[1])), cache  # the shape that the other step gives
 
 
 def _bucket(buckets: Sequence[int], wanted: int) -> int:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from secondsource.core.errors import InputError
 from secondsource.engine.cache import Cache
 from secondsource.engine.config import ModelConfig
-from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized
+from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized, QuantizedProduct
 
 DATA, KV, GROUP = "data", "kv", "group"  # the mesh's axes
 
@@ -92,17 +92,17 @@ def cache_shardings(mesh: Mesh, cache: Cache) -> Cache:
 def _layer_shardings(mesh: Mesh, layer: Layer) -> Layer:
     placed: dict[str, Any] = {}
     for name, weight, axes in zip(Layer._fields, layer, _LAYER_AXES, strict=True):
-        if isinstance(weight, Quantized):
+        if isinstance(weight, Quantized | QuantizedProduct):
             outputs = axes[SUMMED_AXES[name] :]
-            placed[name] = Quantized(_sharding(mesh, axes), _sharding(mesh, outputs))
+            placed[name] = type(weight)(_sharding(mesh, axes), _sharding(mesh, outputs))
         else:
             placed[name] = None if weight is None else _sharding(mesh, axes)
     return Layer(**placed)
 
 
 def _table_sharding(mesh: Mesh, table: Any, axes: tuple[str, str]) -> Any:
-    if isinstance(table, Quantized):
-        return Quantized(_sharding(mesh, axes), _sharding(mesh, axes[:1]))
+    if isinstance(table, Quantized | QuantizedProduct):
+        return type(table)(_sharding(mesh, axes), _sharding(mesh, axes[:1]))
     return _sharding(mesh, axes)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from secondsource.engine.abstract import WeightFormat, activation_dtype
+from secondsource.engine.abstract import QUANTIZED_FORMS, WeightFormat, activation_dtype
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.parameters import Layer, Parameters
 from secondsource.engine.weights_int8 import quantized
@@ -59,7 +59,7 @@ class _Maker:
     """Makes arrays in one weight format."""
 
     def __init__(self, weights: WeightFormat) -> None:
-        self._int8 = weights == "int8"
+        self._form = QUANTIZED_FORMS.get(weights)
         self._dtype = activation_dtype(weights)
 
     def norm(self, values: Tensor) -> Any:
@@ -68,4 +68,6 @@ class _Maker:
 
     def matrix(self, values: Tensor, summed: tuple[int, ...]) -> Any:
         """Return a matrix; `summed` are the axes that its product sums over."""
-        return quantized(values, summed) if self._int8 else jnp.asarray(np.ascontiguousarray(values), self._dtype)
+        if self._form is not None:
+            return self._form(*quantized(values, summed))
+        return jnp.asarray(np.ascontiguousarray(values), self._dtype)

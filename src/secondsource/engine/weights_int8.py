@@ -2,17 +2,19 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-
-from secondsource.engine.parameters import Quantized
 
 _LARGEST = 127
 
 
-def quantized(values: "np.ndarray[Any, np.dtype[np.float32]]", summed: tuple[int, ...]) -> Quantized:
-    """Return `values` as int8, the largest of each output at 127; `summed` are the axes that a product sums over."""
+def quantized(values: "np.ndarray[Any, np.dtype[np.float32]]", summed: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Return `values` as int8, the largest of each output at 127, and the scales.
+
+    `summed` are the axes that a product sums over; each of the others is an output.
+    """
     scale = np.abs(values).max(axis=summed, keepdims=True) / _LARGEST
     scale = np.where(scale > 0, scale, 1.0)
     whole = np.rint(values / scale).astype(np.int8)
-    return Quantized(jnp.asarray(np.ascontiguousarray(whole)), jnp.asarray(scale.squeeze(summed), jnp.float32))
+    return jnp.asarray(np.ascontiguousarray(whole)), jnp.asarray(scale.squeeze(summed), jnp.float32)
