@@ -4,7 +4,7 @@ Plain SVG with the data's own numbers in it; no script, nothing fetched.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from secondsource.cli.plan_text import usd
@@ -13,6 +13,14 @@ from secondsource.planner.report import Report
 from secondsource.planner.variables import NORMAL
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+_STYLE = (
+    ":root{color-scheme:light dark;--ink:#222;--paper:#fff;--rule:#ddd}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#ddd;--paper:#161616;--rule:#3a3a3a}}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;"
+    "color:var(--ink);background:var(--paper)}"
+    "svg{width:100%}svg text{fill:var(--ink)}table{border-collapse:collapse;width:100%}"
+    "td{padding:.25em .5em;border-top:1px solid var(--rule)}td+td{text-align:right;white-space:nowrap}"
+)
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 300, 80, 40
 
 
@@ -23,18 +31,19 @@ def page(report: Report, problem: Problem) -> str:
             "Chips in service by chip; line: chips busy in the normal case",
             report.months,
             *_chips(report, problem),
+            lambda value: f"{value:,.0f}",
         ),
-        _stack("Rent by supplier, dollars a month", report.months, _spend(report, problem), None),
+        _stack("Rent by supplier, dollars a month", report.months, _spend(report, problem), None, usd),
         _caps(report),
     ]
-    style = "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;color:#222}svg{width:100%}"
     head = (
         f"<h1>{escape(report.name)}</h1><p>{report.months[0]} to {report.months[-1]}: {usd(report.total_usd)}; "
         f"proven within {report.gap:.2%}.</p>"
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(report.name)}</title>'
-        f"<style>{style}</style></head><body>{head}{''.join(parts)}</body></html>\n"
+        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<style>{_STYLE}</style></head><body>{head}{''.join(parts)}</body></html>\n"
     )
 
 
@@ -69,7 +78,11 @@ def _spend(report: Report, problem: Problem) -> dict[str, list[float]]:
 
 
 def _stack(
-    title: str, months: Sequence[str], layers: Mapping[str, Sequence[float]], line: Sequence[float] | None
+    title: str,
+    months: Sequence[str],
+    layers: Mapping[str, Sequence[float]],
+    line: Sequence[float] | None,
+    worded: Callable[[float], str],
 ) -> str:
     totals = [sum(values[month] for values in layers.values()) for month in range(len(months))]
     top = max([*totals, *(line or ()), 1e-9])
@@ -78,7 +91,7 @@ def _stack(
     def y(value: float) -> float:
         return (_HEIGHT - _BOTTOM) * (1 - value / top) + 5
 
-    shapes = [f'<text x="0" y="14">{top:,.0f}</text><text x="0" y="{y(0):.0f}">0</text>']
+    shapes = [f'<text x="0" y="14">{escape(worded(top))}</text><text x="0" y="{y(0):.0f}">0</text>']
     heights = [0.0] * len(months)
     for number, (name, values) in enumerate(sorted(layers.items())):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -89,11 +102,11 @@ def _stack(
                 shapes.append(
                     f'<rect x="{_LEFT + month * step:.1f}" width="{step * 0.85:.1f}" y="{y(base + value):.1f}" '
                     f'height="{y(base) - y(base + value):.1f}" fill="{colour}">'
-                    f"<title>{escape(name)}, {months[month]}: {value:,.0f}</title></rect>"
+                    f"<title>{escape(name)}, {months[month]}: {escape(worded(value))}</title></rect>"
                 )
     if line:
         points = " ".join(f"{_LEFT + (m + 0.42) * step:.1f},{y(v):.1f}" for m, v in enumerate(line))
-        shapes.append(f'<polyline points="{points}" fill="none" stroke="#222" stroke-width="2"/>')
+        shapes.append(f'<polyline points="{points}" fill="none" stroke="var(--ink)" stroke-width="2"/>')
     shapes.extend(
         f'<text x="{_LEFT + month * step:.1f}" y="{_HEIGHT - 12}">{months[month]}</text>'
         for month in range(0, len(months), max(1, len(months) // 8))
