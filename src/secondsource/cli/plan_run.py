@@ -25,6 +25,7 @@ from secondsource.planner.search import Target
 from secondsource.planner.spec import Spec
 from secondsource.planner.spec_file import parse_spec, read_text
 from secondsource.planner.what_if import change
+from secondsource.profiles.compiled import stored_corrections
 
 MELANGE_SECONDS = 60.0
 PIPED_WIDTH = 160  # a pipe has no width of its own
@@ -60,7 +61,7 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     for workload in spec.workloads:
         progress.say(f"learning {workload.name} from {workload.trace.name}")
     learnt = {workload.name: learn(workload) for workload in spec.workloads}
-    inputs = Inputs(catalog=catalog, rate_of=profile_rates(catalog), learnt=learnt)
+    inputs = Inputs(catalog=catalog, rate_of=profile_rates(catalog, stored_corrections()), learnt=learnt)
     planned = make_plan(spec, inputs, progress.say)
     if arguments.risk is not None and arguments.risk < 0:
         raise InputError("--risk: expected a weight of 0 or more")

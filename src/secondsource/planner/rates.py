@@ -8,6 +8,7 @@ from secondsource.catalog.records import Catalog
 from secondsource.core.demand import SizeClass, Slo
 from secondsource.planner.problem import Record
 from secondsource.profiles.capacity import capacity, shipped_profiles
+from secondsource.profiles.efficiency import Correction
 
 
 class Rated(Record, frozen=True, kw_only=True):
@@ -22,9 +23,9 @@ class Rated(Record, frozen=True, kw_only=True):
 RateOf = Callable[[str, str, int, SizeClass, Slo, int], Rated]
 
 
-def profile_rates(catalog: Catalog) -> RateOf:
-    """Return what the profiles say of the catalogue's chips, the SPEC's own among them."""
-    profiles = msgspec.structs.replace(shipped_profiles(), chips=catalog.chips)
+def profile_rates(catalog: Catalog, compiled: tuple[Correction, ...] = ()) -> RateOf:
+    """Return what the profiles say of the catalogue's chips, the SPEC's own among them, and what a compiler said."""
+    profiles = msgspec.structs.replace(shipped_profiles(), chips=catalog.chips, compiled=compiled)
 
     def rate(model: str, chip: str, chips: int, size: SizeClass, slo: Slo, replicas: int) -> Rated:
         found = capacity(model, chip, chips, size, slo, replicas, profiles=profiles)

@@ -71,9 +71,8 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
 def _listen(child: "subprocess.Popen[bytes]", job: Job, say: Callable[[str], None]) -> Answer | None:
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("a child process was started without pipes")
-    with contextlib.suppress(BrokenPipeError):
-        with child.stdin:
-            child.stdin.write(msgspec.json.encode(job))
+    with contextlib.suppress(BrokenPipeError), child.stdin:
+        child.stdin.write(msgspec.json.encode(job))
     answer = None
     with child.stdout:
         for line in child.stdout:

@@ -4,13 +4,11 @@ import math
 
 import jax
 import msgspec
-import numpy as np
-from jax.sharding import Mesh
 
 from secondsource.core.errors import InputError
 from secondsource.engine.abstract import abstract_cache, abstract_parameters
 from secondsource.engine.config import ModelConfig
-from secondsource.engine.sharding import DATA, GROUP, KV, cache_shardings, parameter_shardings, tensor_parallel_ways
+from secondsource.engine.sharding import cache_shardings, make_mesh, parameter_shardings, tensor_parallel_ways
 from secondsource.port.job import Weights
 
 
@@ -48,9 +46,8 @@ def stored_bytes(
     config: ModelConfig, weights: Weights, sequences: int, context_tokens: int, placing: Placing
 ) -> tuple[int, int]:
     """Return one device's bytes of weights and of cache, without the padding that a compiler adds."""
-    kv = placing.tensor_parallel // placing.cache_copies
     count = placing.data_parallel * placing.tensor_parallel
-    mesh = Mesh(np.arange(count).reshape(placing.data_parallel, kv, placing.cache_copies), (DATA, KV, GROUP))
+    mesh = make_mesh(config, range(count), placing.data_parallel)  # numbers stand for devices: only sizes count
     parameters = abstract_parameters(config, weights)
     cache = abstract_cache(config, sequences, context_tokens, weights)
     return (
@@ -61,6 +58,4 @@ def stored_bytes(
 
 def _bytes(arrays: object, shardings: object) -> int:
     pairs = zip(jax.tree.leaves(arrays), jax.tree.leaves(shardings), strict=True)
-    return sum(
-        math.prod(sharding.shard_shape(array.shape)) * np.dtype(array.dtype).itemsize for array, sharding in pairs
-    )
+    return sum(math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize for array, sharding in pairs)

@@ -34,6 +34,7 @@ class Profiles(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Architecture, ...]
     efficiencies: Efficiencies
     measured: tuple[Correction, ...] = ()  # from our own ledger; they come before published ones
+    compiled: tuple[Correction, ...] = ()  # from `secondsource port`; they come after published ones
 
 
 @cache
@@ -82,10 +83,13 @@ def _splits(model: Architecture, chip: Chip, chips: int, precision: Precision) -
 
 
 def _speed(model: Architecture, replica: Replica, profiles: Profiles) -> Speed:
-    for row in profiles.measured:
-        if (row.model, row.chip, row.precision) == (model.name, replica.chip.name, replica.precision):
-            return speed(model, replica, profiles.efficiencies, measured=row)
-    return speed(model, replica, profiles.efficiencies)
+    wanted = (model.name, replica.chip.name, replica.precision)
+
+    def of_this(rows: tuple[Correction, ...]) -> Correction | None:
+        return next((row for row in rows if (row.model, row.chip, row.precision) == wanted), None)
+
+    measured, compiled = of_this(profiles.measured), of_this(profiles.compiled)
+    return speed(model, replica, profiles.efficiencies, measured=measured, compiled=compiled)
 
 
 def _of_split(fast: Speed, replicas: int, size: SizeClass, slo: Slo, pool_units: int) -> Capacity:

@@ -77,3 +77,8 @@ def read_compiled(directory: Path) -> tuple[CompiledProfile, ...]:
                 f"{path}: no compiled profile: {error}; delete it, or run secondsource port again"
             ) from None
     return tuple(found)
+
+
+def stored_corrections() -> tuple[Correction, ...]:
+    """Return what `secondsource port` has stored on this machine, as the planner takes it."""
+    return tuple(profile.correction for profile in read_compiled(profile_directory()))

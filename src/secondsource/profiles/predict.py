@@ -84,17 +84,22 @@ def speed(
     *,
     engine: str | None = None,
     measured: Correction | None = None,
+    compiled: Correction | None = None,
 ) -> Speed:
     """Return the speed of a model on a replica, served by an engine (the family's usual one if None).
 
-    `measured` is a correction from our own ledger, which comes before a published one.
+    `measured` is a correction from our own ledger, which comes before a published one; `compiled` is what a chip's
+    compiler said of the model, which comes after both.
     """
     family = efficiencies.family(replica.chip)
     coefficients = efficiencies.coefficients[family.like]
     factor = efficiencies.engine(engine or family.engine)
     published = efficiencies.correction(model.name, replica.chip.name, replica.precision)
-    known = measured or published
+    known = measured or published or compiled
     expected = efficiencies.accuracy(replica.chip)
+    source = family.source
+    if known is not None and known is not published:
+        source = "our own ledger" if measured else "the chip's compiler"
     evidence = Evidence.MEASURED if measured else Evidence.PUBLISHED if published else Evidence.COMPILED
     return Speed(
         model=model,
@@ -105,7 +110,11 @@ def speed(
         evidence=evidence,
         tpot_accuracy=known.accuracy if known else expected.tpot,
         throughput_accuracy=known.accuracy if known else expected.throughput,
-        source="our own ledger" if measured else family.source,
+        source="our own ledger"
+        if measured
+        else "the chip's compiler"
+        if known is compiled and known
+        else family.source,
     )
 
 
