@@ -34,4 +34,4 @@ soak: $(BIN)/python ## STREAMS streams through faults, at most MINUTES long; goe
 
 lock: $(BIN)/python ## compile the lock files again from pyproject.toml
 	$(COMPILE) --extra embedded --extra engine --extra plan pyproject.toml -o requirements/serve.lock
-	$(COMPILE) --extra embedded --extra engine --extra plan --extra test pyproject.toml -o requirements/test.lock
+	$(COMPILE) --extra embedded --extra engine --extra plan --extra otlp --extra test pyproject.toml -o requirements/test.lock
