@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--slots", type=int, default=8, help="answers at once (default %(default)s)")
     serve.add_argument("--context", type=int, default=2048, help="tokens that each may hold (default %(default)s)")
     serve.add_argument("--chunk", type=int, default=64, help="tokens of a prompt read at once (default %(default)s)")
-    serve.add_argument("--weights", choices=("float32", "bf16", "int8"), default="float32")
+    serve.add_argument("--weights", choices=("float32", "bf16", "int8", "int8-cpu"), default="float32")
     return parser
 
 
