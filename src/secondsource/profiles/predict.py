@@ -110,11 +110,7 @@ def speed(
         evidence=evidence,
         tpot_accuracy=known.accuracy if known else expected.tpot,
         throughput_accuracy=known.accuracy if known else expected.throughput,
-        source="our own ledger"
-        if measured
-        else "the chip's compiler"
-        if known is compiled and known
-        else family.source,
+        source=source,
     )
 
 
