@@ -16,7 +16,7 @@ def contract(hidden: jax.Array, weight: Matrix, axes: int) -> jax.Array:
     if isinstance(weight, QuantizedProduct):
         summed = math.prod(weight.values.shape[:axes])
         rows = hidden.reshape(*hidden.shape[: hidden.ndim - axes], summed)
-        product = _int8_product(rows, weight.values.reshape(summed, -1), 0) * weight.scale.reshape(-1)
+        product: jax.Array = _int8_product(rows, weight.values.reshape(summed, -1), 0) * weight.scale.reshape(-1)
         return product.reshape(*rows.shape[:-1], *weight.values.shape[axes:]).astype(hidden.dtype)
     values = weight.values if isinstance(weight, Quantized) else weight
     product = jax.lax.dot_general(
@@ -43,7 +43,8 @@ def unembed(hidden: jax.Array, parameters: Parameters) -> jax.Array:
     """Return the logits [..., vocabulary] in float32, of hidden states [..., width]."""
     weight = parameters.unembedding if parameters.unembedding is not None else parameters.embedding
     if isinstance(weight, QuantizedProduct):
-        return _int8_product(hidden, weight.values, 1) * weight.scale
+        logits: jax.Array = _int8_product(hidden, weight.values, 1) * weight.scale
+        return logits
     values = weight.values if isinstance(weight, Quantized) else weight
     logits = jnp.einsum("...w,vw->...v", hidden, values.astype(hidden.dtype), preferred_element_type=jnp.float32)
     if isinstance(weight, Quantized):
@@ -65,5 +66,5 @@ def _int8_product(rows: jax.Array, values: jax.Array, summed: int) -> jax.Array:
     sums = jax.lax.dot_general(pair, values, (((1,), (summed,)), ((), ())), preferred_element_type=jnp.int32).astype(
         jnp.float32
     )
-    product = (sums[: len(flat)] + sums[len(flat) :] / _FINER) * step
+    product: jax.Array = (sums[: len(flat)] + sums[len(flat) :] / _FINER) * step
     return product.reshape(*rows.shape[:-1], -1)
