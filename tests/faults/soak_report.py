@@ -11,7 +11,7 @@ from tests.faults.soak_life import AT_ONCE, KILLED_ONE_IN, SIZES, Result
 
 BEGIN = "<!-- soak: written by `make soak` -->"
 END = "<!-- end of soak -->"
-HEADING = "## A soak"
+HEADING = "## What the soak found"
 WIDTH = 118
 
 
