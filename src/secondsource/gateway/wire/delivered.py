@@ -157,6 +157,7 @@ class Delivered:
         """Whether an answer made afresh can be compared with what was sent."""
         return not self.untold and not any(choice.other for choice in self.choices.values())
 
+
 class _TopLogprob(msgspec.Struct, gc=False):
     id: int | None = None
     bytes: list[int] | None = None

@@ -110,7 +110,6 @@ class ChoiceDelta(msgspec.Struct, gc=False, frozen=True):
             or delta.function_call
         )
 
-
     @property
     def plain_text(self) -> str | None:
         """Return the text, where the event carries that and nothing else; None for any other."""
