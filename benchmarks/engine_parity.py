@@ -35,17 +35,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--positions", type=int, default=2048)
+    parser.add_argument("--against", choices=("transformers", "llama.cpp", "both"), default="both")
     arguments = parser.parse_args()
     model = load_model(arguments.model, "float32")
     texts = token_texts(model, -(-arguments.positions // TEXT_TOKENS))
     ours = [our_log_shares(model, text) for text in texts]
-    result = {
+    result: dict[str, Any] = {
         "model": arguments.model.name,
         "positions": TEXT_TOKENS * len(texts),
         "versions": {name: version(name) for name in ("jax", "torch", "transformers", "xllamacpp")},
-        "transformers": against_transformers(arguments.model, texts, ours),
-        "llama.cpp": against_llama_cpp(arguments.model, texts, ours),
     }
+    if arguments.against != "llama.cpp":
+        result["transformers"] = against_transformers(arguments.model, texts, ours)
+    if arguments.against != "transformers":
+        result["llama.cpp"] = against_llama_cpp(arguments.model, texts, ours)
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
     return 0
 

@@ -49,6 +49,8 @@ def abstract_parameters(config: ModelConfig, weights: WeightFormat) -> Parameter
         if form is None:
             return jax.ShapeDtypeStruct(shape, plain)
         outputs = shape[:1] if summed == 0 else shape[summed:]
+        if form is QuantizedProduct and summed:
+            shape = (*outputs, *shape[:summed])
         return form(jax.ShapeDtypeStruct(shape, jnp.int8), jax.ShapeDtypeStruct(outputs, jnp.float32))
 
     def norm(shape: tuple[int, ...] | None) -> Any:

@@ -1,7 +1,5 @@
 """Products with a weight, whatever form the weight has."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -13,21 +11,21 @@ _FINER = 2 * _LARGEST  # a remainder is at most half a step: so many times finer
 
 def contract(hidden: jax.Array, weight: Matrix, axes: int) -> jax.Array:
     """Return the product over the last `axes` axes of `hidden` and the first `axes` axes of `weight`."""
+    product: jax.Array
     if isinstance(weight, QuantizedProduct):
-        summed = math.prod(weight.values.shape[:axes])
-        rows = hidden.reshape(*hidden.shape[: hidden.ndim - axes], summed)
-        product: jax.Array = _int8_product(rows, weight.values.reshape(summed, -1), 0) * weight.scale.reshape(-1)
-        return product.reshape(*rows.shape[:-1], *weight.values.shape[axes:]).astype(hidden.dtype)
-    values = weight.values if isinstance(weight, Quantized) else weight
-    product = jax.lax.dot_general(
-        hidden,
-        values.astype(hidden.dtype),
-        ((tuple(range(hidden.ndim - axes, hidden.ndim)), tuple(range(axes))), ((), ())),
-        preferred_element_type=jnp.float32,
-    )
-    if isinstance(weight, Quantized):
-        product = product * weight.scale.astype(jnp.float32).reshape(values.shape[axes:])
-    return product.astype(hidden.dtype)
+        rows = hidden.reshape(*hidden.shape[: hidden.ndim - axes], -1)
+        product = _int8_product(rows, weight.values.reshape(-1, rows.shape[-1])) * weight.scale.reshape(-1)
+        product = product.reshape(*rows.shape[:-1], *weight.scale.shape)
+    else:
+        values = weight.values if isinstance(weight, Quantized) else weight
+        summed = (tuple(range(hidden.ndim - axes, hidden.ndim)), tuple(range(axes)))
+        product = jax.lax.dot_general(
+            hidden, values.astype(hidden.dtype), (summed, ((), ())), preferred_element_type=jnp.float32
+        )
+        if isinstance(weight, Quantized):
+            product = product * weight.scale.astype(jnp.float32)
+    result: jax.Array = product.astype(hidden.dtype)
+    return result
 
 
 def look_up(embedding: Matrix, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -35,15 +33,15 @@ def look_up(embedding: Matrix, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array
     if not isinstance(embedding, Quantized | QuantizedProduct):
         plain: jax.Array = embedding[tokens].astype(dtype)
         return plain
-    rows: jax.Array = embedding.values[tokens].astype(dtype)
-    return rows * embedding.scale[tokens][..., None].astype(dtype)
+    scaled: jax.Array = embedding.values[tokens].astype(dtype) * embedding.scale[tokens][..., None].astype(dtype)
+    return scaled
 
 
 def unembed(hidden: jax.Array, parameters: Parameters) -> jax.Array:
     """Return the logits [..., vocabulary] in float32, of hidden states [..., width]."""
     weight = parameters.unembedding if parameters.unembedding is not None else parameters.embedding
     if isinstance(weight, QuantizedProduct):
-        logits: jax.Array = _int8_product(hidden, weight.values, 1) * weight.scale
+        logits: jax.Array = _int8_product(hidden, weight.values) * weight.scale
         return logits
     values = weight.values if isinstance(weight, Quantized) else weight
     logits = jnp.einsum("...w,vw->...v", hidden, values.astype(hidden.dtype), preferred_element_type=jnp.float32)
@@ -52,8 +50,8 @@ def unembed(hidden: jax.Array, parameters: Parameters) -> jax.Array:
     return logits
 
 
-def _int8_product(rows: jax.Array, values: jax.Array, summed: int) -> jax.Array:
-    """Return the product of `rows` [..., N] with int8 `values` over their axis `summed`, in float32.
+def _int8_product(rows: jax.Array, values: jax.Array) -> jax.Array:
+    """Return the product of `rows` [..., N] with int8 `values` [outputs, N], in float32.
 
     Each row goes in as two rows of int8, a coarse one and its remainder: 15 bits in all. The second row costs
     next to nothing, and a single row would be slow: XLA:CPU has its fast int8 product for two rows and more.
@@ -63,7 +61,7 @@ def _int8_product(rows: jax.Array, values: jax.Array, summed: int) -> jax.Array:
     steps = flat / step
     coarse = jnp.round(steps)
     pair = jnp.concatenate([coarse, jnp.round((steps - coarse) * _FINER)]).astype(jnp.int8)
-    sums = jax.lax.dot_general(pair, values, (((1,), (summed,)), ((), ())), preferred_element_type=jnp.int32).astype(
+    sums = jax.lax.dot_general(pair, values, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32).astype(
         jnp.float32
     )
     product: jax.Array = (sums[: len(flat)] + sums[len(flat) :] / _FINER) * step

@@ -17,7 +17,10 @@ class Quantized(NamedTuple):
 
 
 class QuantizedProduct(NamedTuple):
-    """The same, where the product itself is to be taken in int8: what XLA:CPU is fast at."""
+    """The same, where the product itself is to be taken in int8: what XLA:CPU is fast at.
+
+    The axes that a product sums over are the last ones here: each output's weights lie side by side.
+    """
 
     values: Array
     scale: Array

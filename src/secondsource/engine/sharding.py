@@ -93,8 +93,9 @@ def _layer_shardings(mesh: Mesh, layer: Layer) -> Layer:
     placed: dict[str, Any] = {}
     for name, weight, axes in zip(Layer._fields, layer, _LAYER_AXES, strict=True):
         if isinstance(weight, Quantized | QuantizedProduct):
-            outputs = axes[SUMMED_AXES[name] :]
-            placed[name] = type(weight)(_sharding(mesh, axes), _sharding(mesh, outputs))
+            summed, outputs = axes[: SUMMED_AXES[name]], axes[SUMMED_AXES[name] :]
+            order = (*outputs, *summed) if isinstance(weight, QuantizedProduct) else axes
+            placed[name] = type(weight)(_sharding(mesh, order), _sharding(mesh, outputs))
         else:
             placed[name] = None if weight is None else _sharding(mesh, axes)
     return Layer(**placed)

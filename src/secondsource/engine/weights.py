@@ -8,8 +8,8 @@ import numpy as np
 
 from secondsource.engine.abstract import QUANTIZED_FORMS, WeightFormat, activation_dtype
 from secondsource.engine.config import ModelConfig
-from secondsource.engine.parameters import Layer, Parameters
-from secondsource.engine.weights_int8 import quantized
+from secondsource.engine.parameters import Layer, Parameters, QuantizedProduct
+from secondsource.engine.weights_int8 import quantized, summed_last
 
 Tensor = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -68,6 +68,8 @@ class _Maker:
 
     def matrix(self, values: Tensor, summed: tuple[int, ...]) -> Any:
         """Return a matrix; `summed` are the axes that its product sums over."""
+        if self._form is QuantizedProduct:
+            values, summed = summed_last(values, summed)
         if self._form is not None:
             return self._form(*quantized(values, summed))
         return jnp.asarray(np.ascontiguousarray(values), self._dtype)

@@ -18,3 +18,11 @@ def quantized(values: "np.ndarray[Any, np.dtype[np.float32]]", summed: tuple[int
     scale = np.where(scale > 0, scale, 1.0)
     whole = np.rint(values / scale).astype(np.int8)
     return jnp.asarray(np.ascontiguousarray(whole)), jnp.asarray(scale.squeeze(summed), jnp.float32)
+
+
+def summed_last(
+    values: "np.ndarray[Any, np.dtype[np.float32]]", summed: tuple[int, ...]
+) -> "tuple[np.ndarray[Any, np.dtype[np.float32]], tuple[int, ...]]":
+    """Return `values` with the axes that a product sums over as the last ones, and where they are now."""
+    last = tuple(range(-len(summed), 0))
+    return np.moveaxis(values, summed, last), last

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from secondsource.core.errors import InputError
+from secondsource.engine.abstract import WeightFormat, abstract_parameters
 from secondsource.engine.runner import Runner, RunnerOptions
-from secondsource.engine.sharding import make_mesh, tensor_parallel_ways
+from secondsource.engine.sharding import make_mesh, parameter_shardings, tensor_parallel_ways
 from tests.unit.engine.tiny import tiny_model
 
 SLOTS, STEPS = 4, 12
@@ -129,10 +130,23 @@ def test_a_mesh_that_does_not_divide_the_model_names_those_that_do() -> None:
         make_mesh(config, jax.devices()[:3])
 
 
-def test_int8_weights_move_the_logits_a_little() -> None:
-    config, _ = tiny_model("llama")
-    _, rounded = tiny_model("llama", "int8")
-    one, other = make_runner("llama"), Runner(config, rounded, OPTIONS)
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_int8_weights_move_the_logits_a_little_and_int8_products_no_further(name: str) -> None:
+    config, _ = tiny_model(name)
     prompt = PROMPTS[2]
-    gap = np.abs(read(one, 0, prompt) - read(other, 0, prompt)).max()
-    assert 1e-4 < gap < 0.5
+    exact = read(make_runner(name), 0, prompt)
+    rounded, in_products = (
+        read(Runner(config, tiny_model(name, weights)[1], OPTIONS), 0, prompt) for weights in ("int8", "int8-cpu")
+    )
+    assert 1e-4 < np.abs(exact - in_products).max() < 0.2
+    assert np.abs(rounded - in_products).max() < 0.1  # what is left is the other's bfloat16
+
+
+@pytest.mark.parametrize("weights", ["float32", "bf16", "int8", "int8-cpu"])
+def test_shapes_alone_are_those_of_the_weights(weights: WeightFormat) -> None:
+    config, parameters = tiny_model("llama-tied", weights)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), parameters)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract_parameters(config, weights)) == shapes
+    mesh = make_mesh(config, jax.devices()[:4])
+    placed = jax.device_put(parameters, parameter_shardings(mesh, parameters))
+    assert jax.tree.all(jax.tree.map(np.array_equal, placed, parameters))
