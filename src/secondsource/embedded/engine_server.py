@@ -48,6 +48,7 @@ def _serve(arguments: argparse.Namespace, on_ready: Callable[[str], None]) -> No
         port=arguments.port,
         slots=arguments.slots,
         context_tokens=arguments.context_per_slot,
+        weights="int8-cpu",  # of the forms that XLA computes with on a CPU, the quickest
     )
     hosted = starting.start(Path(arguments.model), options, _say)
 
