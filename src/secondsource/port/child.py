@@ -45,7 +45,9 @@ def work(job: Job, out: BinaryIO) -> Answer:
 def fault_of(error: Exception, program: Program | None) -> Fault:
     """Return the fault of an error: what the compiler said, and where in our source it lies."""
     message = str(error)
-    kind: Literal["memory", "refused"] = "memory" if any(word in message for word in _MEMORY) else "refused"
+    kind: Literal["memory", "refused", "crashed"] = "memory" if any(word in message for word in _MEMORY) else "refused"
+    if program is None:
+        kind = "crashed"  # the compiler could not be opened, which says nothing of the model
     shown = message if len(message) <= _MESSAGE_CHARACTERS else message[:_MESSAGE_CHARACTERS] + " ..."
     return Fault(kind=kind, program=program, message=shown, where=_where(error, message))
 

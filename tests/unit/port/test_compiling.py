@@ -57,3 +57,12 @@ def test_interrupting_ends_the_child() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_compile(job(), 300, interrupt, child(talk))
     assert time.monotonic() - began < 60
+
+
+def test_a_compiler_that_cannot_be_opened_says_nothing_of_the_model() -> None:
+    from secondsource.port.child import fault_of
+
+    assert fault_of(RuntimeError("ABORTED: lockfile"), None).kind == "crashed"
+    program = Program(step="decode", sequences=8, context_tokens=256)
+    assert fault_of(RuntimeError("UNIMPLEMENTED: sort"), program).kind == "refused"
+    assert fault_of(RuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM"), program).kind == "memory"
