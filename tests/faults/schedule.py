@@ -161,7 +161,8 @@ def _misbooked(verdict: str, body: dict[str, Any], outcomes: list[str | None]) -
     if "ok" in outcomes[:-1]:
         return "it was tried again after it had ended well"
     last = outcomes[-1] if outcomes else None
-    if verdict == "whole" and last != "ok" and "max_tokens" not in body:  # cut at its very limit, it is whole
+    ended_well = last in {"ok", "interrupted"}  # killed between an answer's last byte and its settlement
+    if verdict == "whole" and not ended_well and "max_tokens" not in body:  # cut at its very limit, it is whole
         return "no attempt ended well"
     if not outcomes and verdict in {"whole", "left"}:
         return "no attempt is in the books"

@@ -123,7 +123,8 @@ class Relay:
         except msgspec.ValidationError:
             chunk, unknown = parse_outline(payload) or Chunk(), True
         except (msgspec.DecodeError, UnicodeDecodeError):
-            if payload.lstrip()[:1] == b"{":
+            # After the last finish reason it cannot have been a part of the answer.
+            if payload.lstrip()[:1] == b"{" and not self.complete:
                 self._fail(Outcome.GARBLED, "an event is not valid JSON")
                 self.may_skip = True
             return

@@ -137,6 +137,7 @@ class Splice:
         if repeat is None:
             return self._without_gap(text)
         if text:
+            all_said = repeat.over  # so that this is new, even where it is only the white space that was left off
             rest = repeat.feed(text)
             if rest is None:
                 if self._method is Method.REMAKE:
@@ -150,7 +151,7 @@ class Splice:
             if repeat.over and rest:
                 self._confirm(index, repeat)
                 rest = self._without_gap(rest)
-                self.repeated += self._method is Method.PREFILL and not rest
+                self.repeated += self._method is Method.PREFILL and not rest and not all_said
                 return rest
             self.repeated += self._method is Method.PREFILL
         if last and not repeat.over and self._method is Method.PREFILL:

@@ -242,3 +242,12 @@ def test_the_event_that_ends_an_answer_at_the_clients_limit() -> None:
     text.feed(stream(chunk([{"index": 0, "text": "a"}], object="text_completion"), done=False))
     [event] = read(finish_event(ask(Endpoint.COMPLETIONS), delivered_of(text), "length"))
     assert event["choices"] == [{"index": 0, "finish_reason": "length", "text": ""}]
+
+
+def test_a_malformed_event_after_the_finish_reason_loses_nothing() -> None:
+    relay = make()
+    out = relay.feed(stream(says("x"), says("", finish="stop"), b'{"choices": [{"ind', counts(3, 1)))
+    assert relay.failure is None
+    assert relay.done
+    assert relay.usage == Usage(3, 0, 1)
+    assert out.endswith(DONE)
