@@ -143,8 +143,7 @@ class Attempt:
                 self.owner.delivered,
                 plan.ask.endpoint,
                 plan.method,
-                # How a text completion goes on says nothing of chats: its prompt is simply longer.
-                repeats=plan.replica.state.prefill_repeats if plan.ask.endpoint is Endpoint.CHAT else False,
+                repeats=self._repeats(),
             )
         extra = plan.forwarded + b"x-request-id: %b\r\n" % plan.reserved.attempt_id.encode()
         if plan.ask.stream:
@@ -153,6 +152,14 @@ class Attempt:
         self._call = call = plan.client.call(request, self)
         if self._paused:
             call.pause(paused=True)
+
+    def _repeats(self) -> bool | None:
+        """Return whether the replica says a given beginning again, or None where that has yet to be found out."""
+        replica = self.plan.replica
+        # How a text completion goes on says nothing of chats: its prompt is simply longer. And vLLM does not say it
+        # again unless it is asked to; guessing would take a model that repeats itself for one.
+        known = self.plan.ask.endpoint is not Endpoint.CHAT or replica.engine == "vllm"
+        return False if known else replica.state.prefill_repeats
 
     async def _prepare(self) -> None:
         """Render the prompt at the replica and settle which ids have been made, then send."""
