@@ -85,7 +85,9 @@ def _failures(result: Result) -> list[str]:
         return ["Failures: none."]
     lines = [f"Failures: {len(result.failures)}.", ""]
     for failure in result.failures:
-        lines += ["```", failure[:1500], *([] if len(failure) <= 1500 else ["…", failure[-200:]]), "```"]
+        told = [line for line in failure.splitlines() if " findings, {" not in line and not line.startswith("  got ")]
+        shown = "\n".join(line[:400] for line in told if line != "{}")
+        lines += ["```", shown[:1200], *([] if len(shown) <= 1200 else ["…", told[-1]]), "```"]
     return lines
 
 
