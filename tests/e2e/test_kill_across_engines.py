@@ -100,7 +100,9 @@ class Judge:
 @pytest.mark.timeout(600 + 240 * KILLS)
 async def test_an_answer_passes_from_one_engine_to_the_other(tmp_path: Path) -> None:
     if "SECONDSOURCE_KILLS" not in os.environ:
-        pytest.skip("NOT JUDGED HERE: set SECONDSOURCE_KILLS=1; one crossing in twenty differed after a cut at a line's end")
+        pytest.skip(
+            "NOT JUDGED HERE: set SECONDSOURCE_KILLS=1; one crossing in twenty differed after a cut at a line's end"
+        )
     pytest.importorskip("jax")
     random = Random(SEED)
     async with embedded_default(tmp_path, "engine") as embedded:
