@@ -1,5 +1,6 @@
 """Engines asked directly, without a gateway: how each goes on with a text, and how it likes one token or another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,14 @@ class Alone:
     kind: str
     client: httpx.AsyncClient
 
-    async def goes_on(self, question: str, answer: str, tokens: int) -> str:
-        """Return what it says after the first part of an answer, at temperature 0."""
-        prompt = [*await self._prompt(question), *await self._tokens(answer)]
+    async def goes_on(self, question: str, pieces: Sequence[str], tokens: int) -> str:
+        """Return what it says after the first part of an answer, at temperature 0.
+
+        Each piece is the text of one token and is made a token again by itself: all together might be cut otherwise
+        than they were made.
+        """
+        made = [token for piece in pieces for token in await self._tokens(piece)]
+        prompt = [*await self._prompt(question), *made]
         if self.kind == "llamacpp":
             body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "cache_prompt": False}
             return str((await self._post("/completion", body))["content"])

@@ -39,8 +39,13 @@ class Part:
     """What one source made of an answer."""
 
     replica: str
-    before: str
+    pieces_before: tuple[str, ...]  # a token each
     text: str
+
+    @property
+    def before(self) -> str:
+        """The text before it."""
+        return "".join(self.pieces_before)
 
 
 async def parts_of(embedded: Embedded, answer: Answer) -> list[Part]:
@@ -57,7 +62,7 @@ async def parts_of(embedded: Embedded, answer: Answer) -> list[Part]:
             parts, at = [], 0
         end = len(answer.pieces) if attempt is attempts[-1] else min(at + attempt["tokens_out"], len(answer.pieces))
         if end > at:
-            parts.append(Part(attempt["replica"], "".join(answer.pieces[:at]), "".join(answer.pieces[at:end])))
+            parts.append(Part(attempt["replica"], tuple(answer.pieces[:at]), "".join(answer.pieces[at:end])))
         at = end
     assert "".join(part.text for part in parts) == answer.text
     return parts
@@ -81,7 +86,7 @@ class Judge:
         self.verdicts[f"made by {path}"] += 1
         for part in parts:
             engine = self.engines[part.replica]
-            expected = await engine.goes_on(question, part.before, TOKENS)
+            expected = await engine.goes_on(question, part.pieces_before, TOKENS)
             if expected.startswith(part.text):
                 self.verdicts[f"{engine.kind}: as it says alone"] += 1
                 continue
