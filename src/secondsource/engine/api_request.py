@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from secondsource.core.grammars import GRAMMARS
 from secondsource.engine.jobs import Sampling
 from secondsource.engine.sampler import MOST_TOP_LOGPROBS
 
@@ -22,16 +23,7 @@ _NOT_OFFERED = (
     "audio",
     "echo",
     "suffix",
-    "grammar",
-    "json_schema",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-    "regex",
-    "ebnf",
-    "structural_tag",
+    *GRAMMARS,
     "min_tokens",
     "prompt_logprobs",
 )

@@ -369,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         assert self._request is not None
         assert transport is not None
-        if not transport.is_closing():
+        if not transport.is_closing():  # `_write` and `_frame` in one: this is called for every event
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._request.chunked else data)
 
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:

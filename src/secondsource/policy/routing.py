@@ -145,7 +145,7 @@ class Router:
                 for replica in state.replicas:
                     if avoid and replica in avoid:
                         continue
-                    if replica.in_flight < replica.limit and replica.circuit.allows(now):
+                    if replica.circuit.allows(now) and replica.has_room():
                         free.append(replica)
                     else:
                         ready_at = replica.circuit.ready_at(now)

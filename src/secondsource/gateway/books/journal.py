@@ -50,6 +50,7 @@ class Journal:
         self._sequence = 0
         self._size = 0
         self._torn = False
+        self._whole_lines = 0  # of a write that was cut short
         self._file = self._open_next()
 
     @property
@@ -75,13 +76,15 @@ class Journal:
     def _write_all(self, *reservation: bytes) -> None:
         # Notes first: one says nothing any more once its attempt is settled.
         lines = [*self._notes, *self._settled, *reservation, b""]
-        self._notes = []
+        notes, self._notes = len(self._notes), []
         try:
             if self._torn:
                 self._replace_file()
                 self._torn = False
             self._write(b"\n".join(lines))
         except JournalError:
+            if self._torn:  # what stands there whole and cannot be taken back must not be written again
+                del self._settled[: max(self._whole_lines - notes, 0)]
             self.refusing = self._torn or bool(self._settled)
             raise
         self.refusing = False
@@ -99,6 +102,7 @@ class Journal:
         except OSError as error:
             raise self._error(error) from error
         if written != len(data):
+            self._whole_lines = data.count(b"\n", 0, written)
             self._undo_partial_write()
             raise self._error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         self._size += written

@@ -12,6 +12,7 @@ from enum import Enum, auto
 import msgspec
 
 from secondsource.core.fleet import Continuation
+from secondsource.core.grammars import GRAMMARS
 from secondsource.gateway.wire.delivered import Delivered, token_ids, tokens_made
 from secondsource.gateway.wire.request import Ask, Endpoint, Fields, encode, with_usage
 
@@ -21,18 +22,6 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default for a text completion
 LIMITS = ("max_completion_tokens", "max_tokens")
 
 # A grammar holds from the answer's first character: an engine that is given half the answer starts it anew.
-GRAMMARS = (
-    "grammar",
-    "json_schema",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-    "regex",
-    "ebnf",
-    "structural_tag",
-)
 NOT_CONTINUED = (*GRAMMARS, "audio", "functions", "echo", "suffix", "best_of")
 CHAT_ONLY = frozenset(
     {

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from secondsource.gateway.books.journal import Journal, JournalError, is_complete, list_files, remove_unborn
@@ -135,6 +136,35 @@ def test_half_a_line_that_cannot_be_taken_back_is_left_behind_in_its_file(
     first, second = sorted(tmp_path.glob("*.jsonl"))
     assert not first.read_bytes().endswith(b"\n")
     assert json.loads(second.read_bytes())["attempt_id"] == "r3.1"
+
+
+def test_settlements_that_cannot_be_taken_back_are_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, worker=0, started_ns=1)
+    journal.append(reserved("r1"))
+    journal.append(reserved("r2"))
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.jsonl"))
+    journal.append(noted("r1"))
+    journal.append(settled("r1"))
+    journal.append(settled("r2"))
+    ahead = len(msgspec.json.encode(noted("r1"))) + len(msgspec.json.encode(settled("r1"))) + 2
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with no_file_longer_than(size + ahead + 10), monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(JournalError):
+            journal.flush()
+        assert journal.refusing
+    journal.flush()
+    assert not journal.refusing
+    journal.close()
+    first, second = sorted(tmp_path.glob("*.jsonl"))
+    whole = [json.loads(line) for path in (first, second) for line in path.read_bytes().split(b"\n")[:-1]]
+    told = [(line["type"], line["attempt_id"]) for line in whole if line["type"] == "settled"]
+    assert told == [("settled", "r1.1"), ("settled", "r2.1")]
 
 
 def test_rotation_that_fails_goes_on_in_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
