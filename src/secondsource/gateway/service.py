@@ -165,7 +165,7 @@ class Service(Observer):
         """Call on every exchange whose deadline has passed."""
         due = time.monotonic()
         while True:
-            now = time.monotonic()
+            now = max(time.monotonic(), due)  # a sleep may end a little early
             for exchange in [one for one in self.exchanges.values() if one.deadline <= due]:
                 try:
                     exchange.deadline_passed(now)
