@@ -47,6 +47,7 @@ class Timeouts(Record, frozen=True, kw_only=True):
     total: float = 600.0
     request: float = 30.0  # from a client's first byte of a request until it is whole
     idle: float = 120.0  # a client's connection on which nothing is asked
+    grace: float = 30.0  # from SIGTERM until the process is gone, for answers that run
 
 
 class Limits(Record, frozen=True, kw_only=True):
@@ -160,6 +161,7 @@ class Fleet(Record, frozen=True, kw_only=True):
 
     gateway: Listener = Listener(host="127.0.0.1", port=8080)
     admin: AdminListener = AdminListener(host="127.0.0.1", port=8081)
+    workers: int = 1  # processes that share the gateway's port
     state_dir: str = ".secondsource"
     image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()

@@ -39,10 +39,11 @@ _DEFAULT = Fleet(suppliers=(), pools=())
 
 def read_fleet(root: Table) -> Fleet:
     """Return what the file says, with stand-ins where a fault was reported."""
-    gateway, state_dir, image_model = _gateway(root.table("gateway"))
+    gateway, workers, state_dir, image_model = _gateway(root.table("gateway"))
     fleet = Fleet(
         gateway=gateway,
         admin=_admin(root.table("admin")),
+        workers=workers,
         state_dir=state_dir,
         image_model=image_model,
         timeouts=_timeouts(root.table("timeouts")),
@@ -64,17 +65,18 @@ def read_lanes(root: Table) -> tuple[Lane, ...]:
     return tuple(_lane(table) for table in root.tables("lanes")) or _DEFAULT.lanes
 
 
-def _gateway(table: Table) -> tuple[Listener, str, str | None]:
+def _gateway(table: Table) -> tuple[Listener, int, str, str | None]:
     listener = Listener(
         host=table.optional("host", values.HOST, _DEFAULT.gateway.host),
         port=table.optional("port", values.PORT, _DEFAULT.gateway.port),
     )
     state_dir = table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir)
     image_model = table.optional("image_model", values.MODEL, None)
-    if table.optional("workers", values.WORKERS, 1) != 1:
+    workers = table.optional("workers", values.WORKERS, _DEFAULT.workers)
+    if workers != 1:
         table.report("workers", f"more than 1 is {NOT_ENFORCED}")
     table.finish()
-    return listener, state_dir, image_model
+    return listener, workers, state_dir, image_model
 
 
 def _admin(table: Table) -> AdminListener:
@@ -98,6 +100,7 @@ def _timeouts(table: Table) -> Timeouts:
         total=float(table.optional("total", values.SECONDS, default.total)),
         request=float(table.optional("request", values.SECONDS, default.request)),
         idle=float(table.optional("idle", values.SECONDS, default.idle)),
+        grace=float(table.optional("grace", values.SECONDS, default.grace)),
     )
     table.finish()
     return timeouts
