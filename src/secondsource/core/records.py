@@ -37,6 +37,7 @@ class Outcome(StrEnum):
     DEPARTED = "departed"  # a remade answer that differs from what was already sent
     TOTAL_TIMEOUT = "total_timeout"
     CLIENT_GONE = "client_gone"
+    UNPLUGGED = "unplugged"  # the operator took the supplier away
     INTERRUPTED = "interrupted"  # the gateway itself died; settled at the next start as what is known
 
 

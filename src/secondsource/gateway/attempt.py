@@ -25,7 +25,7 @@ NOTE_EVERY_S = 1.0
 COMPLETE_GRACE_S = 0.5  # for `[DONE]` and usage, once every choice has its finish reason
 PREPARATION_LIMIT = 16 * 1024 * 1024
 REFUSING = frozenset({400, 404, 405, 415, 422, 501})
-SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT})
+SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT, Outcome.UNPLUGGED})
 ALIVE = frozenset(
     {
         Outcome.OK,
@@ -335,6 +335,10 @@ class Attempt:
             self._fail(Outcome.STALLED, "the stream stalled")
         else:
             self._fail(Outcome.FIRST_TOKEN_TIMEOUT, "no token in time")
+
+    def unplugged(self) -> None:
+        """Leave the replica: the operator took its supplier away."""
+        self._fail(Outcome.UNPLUGGED, "its plug was pulled")
 
     def client_gone(self) -> None:
         """Leave the replica: nobody wants the answer any more."""

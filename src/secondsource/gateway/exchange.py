@@ -57,6 +57,18 @@ def made_at(pool: Pool) -> Lines:
     ]
 
 
+def made_here(reserved: Reserved) -> bytes:
+    """Return the comment of an event stream that says where what follows it is made; clients pass over comments."""
+    told = {
+        "attempt": reserved.number,
+        "kind": reserved.kind.value,
+        "pool": reserved.pool,
+        "supplier": reserved.supplier,
+        "chip": reserved.chip,
+    }
+    return b": secondsource " + msgspec.json.encode(told) + b"\n\n"
+
+
 class Observer:
     """What the service wants to know of an exchange."""
 
@@ -95,6 +107,7 @@ class Exchange:
         self.first_token_s = 0.0
         self.traceparent: str | None = None  # as the client gave it
         self.trace: RequestTrace | None = None  # where traces are on
+        self.tells = False  # says in comments of the stream where each piece of it is made
         self.attempts: list[str] = []  # what became of each attempt, for the error and for a look inside
         self.booked: list[tuple[Reserved, Settled]] = []  # the same, as the books have it
         self.last: Attempt | None = None
@@ -106,6 +119,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._wait_ends = 0.0
         self._streaming = False
+        self._told: Attempt | None = None
         self._client_paused = False
         self._over = False
         self._total_ends = self.started + surroundings.timeouts.total
@@ -235,12 +249,15 @@ class Exchange:
 
     def let_go(self) -> None:
         """Forget the last attempt, which knows its exchange: both are freed at once, and not by a collection later."""
-        self._attempt = self.last = None
+        self._attempt = self.last = self._told = None
 
     # -- what the attempt says
 
     def attempt_streams(self, attempt: Attempt, data: bytes, *, last: bool) -> None:
         """Hand bytes on to the client."""
+        if self.tells and data and attempt is not self._told:
+            self._told = attempt
+            data = made_here(attempt.plan.reserved) + data
         if self._streaming and not last:
             self._connection.send(data)
             return
@@ -279,6 +296,14 @@ class Exchange:
         if isinstance(record, Settled):
             self.booked.append((reserved, record))
         self._observer.write(record, reserved)
+
+    def unplug(self, supplier: str) -> bool:
+        """Leave the replica that answers now if it is this supplier's, and go on elsewhere; returns whether it was."""
+        attempt = self._attempt
+        if attempt is None or attempt.plan.replica.pool.supplier != supplier:
+            return False
+        attempt.unplugged()
+        return True
 
     # -- what the client says
 

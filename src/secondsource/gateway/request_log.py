@@ -34,6 +34,7 @@ class TriedLine(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     tokens_in: int
     tokens_out: int
+    cost_nano_usd: int = 0
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +128,7 @@ def tried(reserved: Reserved, settled: Settled) -> TriedLine:
         duration_s=settled.duration_ns / 1e9,
         tokens_in=settled.tokens_in,
         tokens_out=settled.tokens_out,
+        cost_nano_usd=settled.cost_nano_usd,
     )
 
 

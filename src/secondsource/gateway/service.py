@@ -47,6 +47,7 @@ CLIENT_SEND_BUFFER = 128 * 1024
 FIRST_ROUND_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
 PROMPTS = ("messages", "prompt", "input")
+TELL = b"x-secondsource-tell"
 SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
@@ -200,6 +201,13 @@ class Service(Observer):
         now = time.monotonic()
         return [view_of(replica, now) for replica in self.router.replicas]
 
+    def plug(self, supplier: str, *, plugged: bool) -> int:
+        """Take a supplier away, cutting what it is answering, or put it back; returns how many attempts were cut."""
+        self.router.plug(supplier, plugged=plugged)
+        if plugged:
+            return 0
+        return sum(exchange.unplug(supplier) for exchange in list(self.exchanges.values()))
+
     def _running(self, request_id: str) -> RequestView | None:
         exchange = self.exchanges.get(request_id)
         if exchange is None:
@@ -290,6 +298,7 @@ class Service(Observer):
             self,
         )
         self.exchanges[request_id] = exchange
+        exchange.tells = request.headers.get(TELL) == b"attempts"
         exchange.trace = trace
         if trace is not None:
             exchange.traceparent = trace.traceparent

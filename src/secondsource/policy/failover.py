@@ -28,6 +28,7 @@ MAY_ASK_AGAIN = frozenset(
         Outcome.SERVER_ERROR,
         Outcome.ERROR_EVENT,
         Outcome.CUT,
+        Outcome.UNPLUGGED,
     }
 )
 PASSED_ON = frozenset({Outcome.CALLER_ERROR})

@@ -16,15 +16,27 @@ from secondsource.policy.circuit import Circuit, CircuitState
 class PoolState:
     """A pool and what was found out about it while serving."""
 
-    __slots__ = ("admitted", "continuation", "pool", "prefill_repeats", "replicas", "virtual")
+    __slots__ = ("admitted", "continuation", "plugged", "pool", "prefill_repeats", "replicas", "virtual")
 
     def __init__(self, pool: Pool, random: Random) -> None:
         self.pool = pool
         self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
         self.admitted = not pool.require_parity  # raised by the verdict of `secondsource parity`
+        self.plugged = True  # until the operator pulls its supplier's plug
         self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
         self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
         self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
+
+    def reload(self, pool: Pool, random: Random) -> None:
+        """Take the pool as the fleet file has it now; replicas that stay keep all that is known of them."""
+        if pool.continuation is not self.pool.continuation:
+            self.continuation = pool.continuation
+        self.pool = pool
+        self.admitted = not pool.require_parity
+        known = {replica.url: replica for replica in self.replicas}
+        self.replicas = tuple(known.get(url) or Replica(self, url, random) for url in pool.replicas)
+        for replica in self.replicas:
+            replica.reload(pool)
 
     def continuation_refused(self, *, exact: bool) -> None:
         """Remember that this pool refuses to continue by token ids (`exact`) or by text: it is asked more simply.
@@ -51,6 +63,12 @@ class Replica:
         self.limit: float = math.inf if state.pool.max_concurrency is None else state.pool.max_concurrency
         self.circuit = Circuit(random)
         self.clock = ShareClock()
+
+    def reload(self, pool: Pool) -> None:
+        """Take what the fleet file says now of a replica of this pool."""
+        self.limit = math.inf if pool.max_concurrency is None else pool.max_concurrency
+        if pool.context_tokens is not None:
+            self.context_tokens = pool.context_tokens
 
     @property
     def pool(self) -> Pool:
@@ -84,9 +102,25 @@ class Router:
     def __init__(self, fleet: Fleet, random: Random) -> None:
         self._random = random
         self.pools = tuple(PoolState(pool, random) for pool in fleet.pools)
-        self._tiers: Mapping[str, tuple[tuple[PoolState, ...], ...]] = {
-            model: _tiers([state for state in self.pools if state.pool.model == model]) for model in fleet.models
-        }
+        self._tiers = _tiers_by_model(fleet, self.pools)
+
+    def reload(self, fleet: Fleet) -> None:
+        """Take another fleet: what is known of pools and replicas that stay is kept, the others are chosen no more."""
+        known = {_identity(state.pool): state for state in self.pools}
+        level = max((state.virtual for state in self.pools), default=0.0)
+        unplugged = self.unplugged
+        states = []
+        for pool in fleet.pools:
+            state = known.get(_identity(pool))
+            if state is None:
+                state = PoolState(pool, self._random)
+                state.virtual = level  # a new pool has nothing to catch up on
+                state.plugged = pool.supplier not in unplugged
+            else:
+                state.reload(pool, self._random)
+            states.append(state)
+        self.pools = tuple(states)
+        self._tiers = _tiers_by_model(fleet, self.pools)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -97,6 +131,17 @@ class Router:
         """Let traffic to the pools that need no parity, and of the others to those named in `at_par` alone."""
         for state in self.pools:
             state.admitted = not state.pool.require_parity or state.pool.name in at_par
+
+    def plug(self, supplier: str, *, plugged: bool) -> None:
+        """Take a supplier's pools out of the choice, or put them back."""
+        for state in self.pools:
+            if state.pool.supplier == supplier:
+                state.plugged = plugged
+
+    @property
+    def unplugged(self) -> frozenset[str]:
+        """The suppliers that the operator has taken away."""
+        return frozenset(state.pool.supplier for state in self.pools if not state.plugged)
 
     def serves(self, model: str) -> bool:
         """Return whether the fleet has a pool for this model."""
@@ -120,13 +165,13 @@ class Router:
         return any((state.pool.context_tokens or 0) > context_tokens for state in self._admitted(model))
 
     def _admitted(self, model: str) -> list[PoolState]:
-        return [state for tier in self._tiers[model] for state in tier if state.admitted]
+        return [state for tier in self._tiers.get(model, ()) for state in tier if state.admitted and state.plugged]
 
     def has(self, wanted: Wanted, now: float) -> bool:
         """Return whether a replica could be chosen now, without choosing it."""
         return any(
             replica not in wanted.avoid and replica.circuit.allows(now) and replica.has_room()
-            for tier in self._tiers[wanted.model]
+            for tier in self._tiers.get(wanted.model, ())
             for state in tier
             if _fits(state, wanted)
             for replica in state.replicas
@@ -136,7 +181,7 @@ class Router:
         """Return a replica, or when to ask again, or None when no replica fits even in time."""
         earliest: float | None = None
         avoid = wanted.avoid
-        for tier in self._tiers[wanted.model]:
+        for tier in self._tiers.get(wanted.model, ()):
             usable: list[tuple[PoolState, list[Replica]]] = []
             for state in tier:
                 if not _fits(state, wanted):
@@ -178,7 +223,7 @@ def _behind(usable: tuple[PoolState, list[Replica]]) -> float:
 
 def _fits(state: PoolState, wanted: Wanted) -> bool:
     pool = state.pool
-    if not state.admitted:
+    if not state.admitted or not state.plugged:
         return False
     if pool.supplier in wanted.avoid_suppliers:
         return False
@@ -187,6 +232,15 @@ def _fits(state: PoolState, wanted: Wanted) -> bool:
     if wanted.more_context_than is not None:
         return pool.context_tokens is not None and pool.context_tokens > wanted.more_context_than
     return True
+
+
+def _identity(pool: Pool) -> tuple[str, ...]:
+    """Return what makes a pool the one it was: by another name, model, supplier, chip or key it is a new one."""
+    return pool.name, pool.supplier, pool.chip, pool.model, pool.upstream_model, pool.api_key_env or ""
+
+
+def _tiers_by_model(fleet: Fleet, states: tuple[PoolState, ...]) -> Mapping[str, tuple[tuple[PoolState, ...], ...]]:
+    return {model: _tiers([state for state in states if state.pool.model == model]) for model in fleet.models}
 
 
 def _tiers(states: list[PoolState]) -> tuple[tuple[PoolState, ...], ...]:

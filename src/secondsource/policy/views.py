@@ -21,6 +21,9 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     continuation: Continuation = Continuation.NONE  # as found out, which may be less than the fleet file says
     throttled_for_s: float = 0.0
     next_probe_in_s: float = 0.0
+    at_par: bool = True  # or needs no parity
+    plugged: bool = True  # False: the operator took the supplier away
+    max_concurrency: int | None = None
 
 
 def view_of(replica: Replica, now: float) -> ReplicaView:
@@ -38,6 +41,9 @@ def view_of(replica: Replica, now: float) -> ReplicaView:
         continuation=replica.state.continuation,
         throttled_for_s=max(circuit.throttled_until - now, 0.0),
         next_probe_in_s=max(circuit.retry_at - now, 0.0) if circuit.state is CircuitState.OPEN else 0.0,
+        at_par=replica.state.admitted,
+        plugged=replica.state.plugged,
+        max_concurrency=pool.max_concurrency,
     )
 
 
