@@ -297,6 +297,11 @@ class Exchange:
             self.booked.append((reserved, record))
         self._observer.write(record, reserved)
 
+    @property
+    def pool(self) -> str | None:
+        """The pool that answers now, or None while none does."""
+        return None if self._attempt is None else self._attempt.plan.replica.pool.name
+
     def unplug(self, supplier: str) -> bool:
         """Leave the replica that answers now if it is this supplier's, and go on elsewhere; returns whether it was."""
         attempt = self._attempt

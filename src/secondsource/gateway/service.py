@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway import tracing
-from secondsource.gateway.admin.application import Shown, build_admin
+from secondsource.gateway.admin.application import MakeConsole, Shown, build_admin
 from secondsource.gateway.admin.server import AdminServer
 from secondsource.gateway.authentication import NOBODY, Authentication
 from secondsource.gateway.books.books import Books
@@ -37,7 +38,7 @@ from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
-from secondsource.policy.views import ReplicaView, RequestView, view_of
+from secondsource.policy.views import FlowView, ReplicaView, RequestView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
@@ -62,12 +63,13 @@ class Ended(NamedTuple):
 class Service(Observer):
     """One gateway process."""
 
-    def __init__(self, fleet: Fleet, secrets: Mapping[str, str]) -> None:
+    def __init__(self, fleet: Fleet, secrets: Mapping[str, str], make_console: MakeConsole | None = None) -> None:
         self.fleet = fleet
         self.body_limit = fleet.limits.request_body
         self.header_limit = fleet.limits.request_headers
         self.gateway_url = ""
         self.admin_url = ""
+        self._make_console = make_console
         self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
         self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
@@ -193,6 +195,9 @@ class Service(Observer):
             books=self.books,
             replicas=self._replica_views,
             running=self._running,
+            flows=self._flows,
+            plug=self.plug,
+            make_console=self._make_console,
             gateway_url=self.gateway_url,
             admin_url=self.admin_url,
         )
@@ -201,7 +206,11 @@ class Service(Observer):
         now = time.monotonic()
         return [view_of(replica, now) for replica in self.router.replicas]
 
-    def plug(self, supplier: str, *, plugged: bool) -> int:
+    def _flows(self) -> list[FlowView]:
+        running = Counter((exchange.principal.lane, exchange.pool) for exchange in self.exchanges.values())
+        return [FlowView(lane=lane, pool=pool, requests=count) for (lane, pool), count in running.items()]
+
+    async def plug(self, supplier: str, plugged: bool) -> int:
         """Take a supplier away, cutting what it is answering, or put it back; returns how many attempts were cut."""
         self.router.plug(supplier, plugged=plugged)
         if plugged:

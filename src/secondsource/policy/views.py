@@ -58,3 +58,11 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True):
     waiting: bool  # for a replica
     tokens_delivered: int
     running_for_s: float
+
+
+class FlowView(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one lane that are answered by one pool now, or that wait for any."""
+
+    lane: str
+    pool: str | None  # None: waiting
+    requests: int

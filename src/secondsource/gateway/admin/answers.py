@@ -1,5 +1,6 @@
 """What the admin listener answers, as records: dollars are decimal text, times RFC 3339, durations seconds."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -104,6 +105,29 @@ class FleetAnswer(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, int]
 
 
+class SupplierAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One supplier; without its plug it is asked for nothing."""
+
+    name: str
+    plugged: bool
+    pools: list[str]
+    in_flight: int
+
+
+class SuppliersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every supplier of the fleet."""
+
+    suppliers: list[SupplierAnswer]
+
+
+class PlugAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of pulling a plug, or putting it back."""
+
+    supplier: str
+    plugged: bool
+    attempts_cut: int
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The admin listener is alive."""
 
@@ -156,6 +180,19 @@ def fleet_answer(fleet: Fleet) -> FleetAnswer:
         timeouts_s=msgspec.structs.asdict(fleet.timeouts),
         limits=msgspec.structs.asdict(fleet.limits),
     )
+
+
+def supplier_answers(fleet: Fleet, replicas: Sequence[ReplicaView]) -> list[SupplierAnswer]:
+    """Return each supplier as it stands, in the order of the file."""
+    return [
+        SupplierAnswer(
+            name=supplier.name,
+            plugged=all(view.plugged for view in replicas if view.supplier == supplier.name),
+            pools=[pool.name for pool in fleet.pools if pool.supplier == supplier.name],
+            in_flight=sum(view.in_flight for view in replicas if view.supplier == supplier.name),
+        )
+        for supplier in fleet.suppliers
+    ]
 
 
 def _pool_answer(pool: Pool) -> PoolAnswer:

@@ -10,14 +10,21 @@ import msgspec
 
 from secondsource import __version__
 from secondsource.core.fleet import Fleet
-from secondsource.gateway.admin.answers import FleetAnswer, Health, ReplicasAnswer, RequestAnswer
+from secondsource.gateway.admin.answers import (
+    FleetAnswer,
+    Health,
+    PlugAnswer,
+    ReplicasAnswer,
+    RequestAnswer,
+    SuppliersAnswer,
+)
 
 Schema = dict[str, Any]
 
 ERROR_TEXTS = {
     400: "The request is wrong; `param` names the parameter.",
     401: "The key is missing or unknown.",
-    403: "This `Host` is not answered.",
+    403: "This `Host` or `Origin` is not answered, or this may only read.",
     404: "There is no such model, path or request.",
     405: "The path does not take this method.",
     408: "The request did not arrive in time.",
@@ -40,7 +47,7 @@ ADMIN_ERRORS = (400, 401, 403, 404, 405, 500)
 
 def describe(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
     """Return the OpenAPI document of a fleet that is served at these addresses."""
-    answers = (RequestAnswer, ReplicasAnswer, FleetAnswer, Health)
+    answers = (RequestAnswer, ReplicasAnswer, FleetAnswer, SuppliersAnswer, PlugAnswer, Health)
     _, admin_schemas = msgspec.json.schema_components(answers, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -145,6 +152,7 @@ def _admin_paths(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
         "/console": ("console", "A page for people", text, "text/html"),
         "/openapi.json": ("openapi", "This document", {"type": "object"}, "application/json"),
         "/admin/replicas": ("listReplicas", "Every replica as it stands", _ref("ReplicasAnswer"), "application/json"),
+        "/admin/suppliers": ("listSuppliers", "Every supplier", _ref("SuppliersAnswer"), "application/json"),
         "/admin/fleet": ("showFleet", "The fleet without secrets", _ref("FleetAnswer"), "application/json"),
         "/admin/requests/{request_id}": (
             "showRequest",
@@ -168,7 +176,16 @@ def _admin_paths(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
             "schema": {"type": "string", "minLength": 1},
         }
     ]
+    for verb, what in (("unplug", "Take a supplier away, in the middle of answers too"), ("plug", "Put it back")):
+        paths[f"/admin/suppliers/{{supplier}}/{verb}"] = {"servers": here, **_switch(fleet, verb, what)}
     return paths
+
+
+def _switch(fleet: Fleet, verb: str, text: str) -> Schema:
+    keyed, names = fleet.admin.key_sha256 is not None, [supplier.name for supplier in fleet.suppliers]
+    operation = _read(f"{verb}Supplier", text, _ref("PlugAnswer"), keyed=keyed, tag="admin", errors=ADMIN_ERRORS)
+    schema = {"type": "string", "enum": names}
+    return {"parameters": [{"name": "supplier", "in": "path", "required": True, "schema": schema}], "post": operation}
 
 
 def _public_schemas(fleet: Fleet) -> Schema:

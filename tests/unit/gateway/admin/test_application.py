@@ -74,6 +74,10 @@ REPLICA = ReplicaView(
 )
 
 
+async def plug(supplier: str, plugged: bool) -> int:
+    return 0 if plugged else 3
+
+
 @pytest.fixture
 async def books(tmp_path: Path) -> AsyncIterator[Books]:
     books = Books(tmp_path)
@@ -89,6 +93,8 @@ def client_of(books: Books, state_dir: Path, listener: AdminListener, **headers:
         books=books,
         replicas=lambda: [REPLICA],
         running=running,
+        flows=list,
+        plug=plug,
         gateway_url="http://127.0.0.1:8080",
         admin_url="http://127.0.0.1:8081",
     )
@@ -141,6 +147,39 @@ async def test_replicas_are_told_as_they_stand(client: httpx.AsyncClient) -> Non
     [replica] = (await client.get("/admin/replicas")).json()["replicas"]
     assert (replica["circuit"], replica["in_flight"], replica["engine"]) == ("open", 2, "vllm")
     assert replica["next_probe_in_s"] == 0.25
+
+
+async def test_pulling_a_plug_is_for_a_fleet_without_keys_or_an_admin_key(books: Books, tmp_path: Path) -> None:
+    local = AdminListener(host="127.0.0.1", port=8081)
+    async with client_of(books, tmp_path, local) as client:
+        [supplier] = (await client.get("/admin/suppliers")).json()["suppliers"]
+        assert (supplier["name"], supplier["plugged"], supplier["in_flight"]) == ("azure", True, 2)
+        assert_error(await client.post("/admin/suppliers/azure/unplug"), 403, "read_only")
+    keyed = AdminListener(host="127.0.0.1", port=8081, key_sha256=ADMIN_KEY_SHA256)
+    async with client_of(books, tmp_path, keyed, authorization=f"Bearer {ADMIN_KEY}") as client:
+        pulled = (await client.post("/admin/suppliers/azure/unplug")).json()
+        assert pulled == {"supplier": "azure", "plugged": False, "attempts_cut": 3}
+        assert (await client.post("/admin/suppliers/azure/plug")).json()["plugged"] is True
+        assert_error(await client.post("/admin/suppliers/aws/unplug"), 404, "supplier_not_found")
+        assert_error(await client.get("/admin/suppliers/azure/unplug"), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:8080"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+async def test_no_foreign_page_may_pull_a_plug(books: Books, tmp_path: Path, headers: dict[str, str]) -> None:
+    keyed = AdminListener(host="127.0.0.1", port=8081, key_sha256=ADMIN_KEY_SHA256)
+    async with client_of(books, tmp_path, keyed, authorization=f"Bearer {ADMIN_KEY}") as client:
+        assert_error(await client.post("/admin/suppliers/azure/unplug", headers=headers), 403, "origin_not_allowed")
+        ours = {"origin": "http://127.0.0.1:8081", "sec-fetch-site": "same-origin"}
+        assert (await client.post("/admin/suppliers/azure/unplug", headers=ours)).status_code == 200
 
 
 async def test_the_fleet_is_told_without_secrets(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +265,8 @@ async def test_the_server_starts_serves_and_stops_in_the_running_loop(books: Boo
         books=books,
         replicas=list,
         running=running,
+        flows=list,
+        plug=plug,
         gateway_url="http://127.0.0.1:8080",
         admin_url=f"http://127.0.0.1:{server.port}",
     )
