@@ -81,6 +81,11 @@ class Wall:
         """The base URL to put into a fleet file."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
     def plan(self, *faults: Fault) -> None:
         """Queue the faults of the next requests, one each."""
         self.script.extend(faults)

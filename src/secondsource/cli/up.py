@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,8 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _check(arguments, screen)
         if arguments.fleet is None:
             return _serve_embedded(arguments, screen)
-        fleet = with_flags(load_fleet(arguments.fleet), arguments)
-        return _serve(fleet, load_secrets(fleet, os.environ), screen, embedded=None)
+
+        def reread() -> tuple[Fleet, Mapping[str, str]]:
+            fleet = with_flags(load_fleet(arguments.fleet), arguments)
+            return fleet, load_secrets(fleet, os.environ)
+
+        return _serve(*reread(), screen, reread=reread)
 
 
 def with_flags(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
@@ -116,7 +120,14 @@ def _serve_embedded(arguments: argparse.Namespace, screen: Screen) -> int:
     return _serve(with_flags(embedded.fleet, arguments), {}, screen, embedded=embedded)
 
 
-def _serve(fleet: Fleet, secrets: Mapping[str, str], screen: Screen, *, embedded: Embedded | None) -> int:
+def _serve(
+    fleet: Fleet,
+    secrets: Mapping[str, str],
+    screen: Screen,
+    *,
+    embedded: Embedded | None = None,
+    reread: Callable[[], tuple[Fleet, Mapping[str, str]]] | None = None,
+) -> int:
     # Imported here so that `secondsource --help` and the other verbs start without the gateway.
     from secondsource.cli.up_serve import Serving, serve  # noqa: PLC0415
     from secondsource.gateway.service import Service  # noqa: PLC0415
@@ -125,6 +136,7 @@ def _serve(fleet: Fleet, secrets: Mapping[str, str], screen: Screen, *, embedded
         fleet=fleet,
         make_service=lambda: Service(fleet, secrets),
         show=_print_now,
+        reread=reread,
         sources=() if embedded is None else embedded.sources,
         ready_within_s=0.0 if embedded is None else embedded.ready_within_s,
         small_model=embedded is not None and embedded.small_model,

@@ -6,19 +6,20 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Container, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
 
 import msgspec
 
 from secondsource.cli.screen import Screen
 from secondsource.cli.up_text import ServedAt, SourceLine, welcome
+from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
+from secondsource.core.fleet_checks import require_reloadable
 from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor
 from secondsource.gateway.service import Service
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.routing import Replica
 
-_GRACE_S = 30.0  # for answers that run when a stop is asked for
 _STARTING = "is starting; the others serve meanwhile"
 _STATES = {
     CircuitState.CLOSED: "serves",
@@ -33,19 +34,23 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     fleet: Fleet
     make_service: Callable[[], Service]  # called inside the event loop
     show: Callable[[str], None]
+    reread: Callable[[], tuple[Fleet, Mapping[str, str]]] | None = None  # the fleet file as it is now, and its secrets
     sources: tuple[SourceSpec, ...] = ()
     ready_within_s: float = 60.0
     small_model: bool = False
 
 
 async def serve(serving: Serving, screen: Screen) -> int:
-    """Serve until SIGINT or SIGTERM, then stop cleanly; a second signal stops at once. Returns 0."""
-    stop = asyncio.Event()
+    """Serve until SIGINT or SIGTERM, then stop cleanly; a second signal stops at once. Returns 0.
+
+    SIGHUP reads the fleet file again, where there is one.
+    """
+    stop, reload = asyncio.Event(), asyncio.Event()
     watch = _SourceWatch(screen)
     supervisor = Supervisor(serving.sources, watch.on_change, ready_within_s=serving.ready_within_s)
-    with _stopping_on_signals(stop, screen):
+    with _stopping_on_signals(stop, serving.fleet.timeouts.grace, screen), _reloading_on_hangup(serving, reload):
         async with contextlib.AsyncExitStack() as running:
-            if await _finished_before(stop, _start(serving, supervisor, watch, running, screen)):
+            if await _finished_before(stop, _start(serving, supervisor, watch, reload, running, screen)):
                 await stop.wait()
         screen.say("Stopped.")
     return 0
@@ -55,6 +60,7 @@ async def _start(
     serving: Serving,
     supervisor: Supervisor,
     watch: "_SourceWatch",
+    reload: asyncio.Event,
     running: contextlib.AsyncExitStack,
     screen: Screen,
 ) -> None:
@@ -66,8 +72,11 @@ async def _start(
     service = serving.make_service()
     with screen.step("Asking each replica whether it is there …"):
         await service.start()
-    running.push_async_callback(service.stop, _GRACE_S)
+    running.push_async_callback(_stop, service)
     watch.service = service
+    if serving.reread is not None:
+        reloading = asyncio.create_task(_keep_reloading(reload, service, serving.reread, screen), name="reload")
+        running.callback(reloading.cancel)
     _tune_garbage_collection()
     lines = [
         SourceLine(pool=replica.pool, replica=replica.url, state=_state_of(replica, supervisor.starting))
@@ -75,6 +84,10 @@ async def _start(
     ]
     served = ServedAt(gateway_url=service.gateway_url, admin_url=service.admin_url)
     serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
+
+
+async def _stop(service: Service) -> None:
+    await service.stop(service.fleet.timeouts.grace)
 
 
 def _state_of(replica: Replica, starting: Container[str]) -> str:
@@ -106,7 +119,42 @@ async def _finished_before(stop: asyncio.Event, work: Coroutine[None, None, None
 
 
 @contextlib.contextmanager
-def _stopping_on_signals(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
+def _reloading_on_hangup(serving: Serving, reload: asyncio.Event) -> Iterator[None]:
+    """Take SIGHUP for a wish to reload, from before there is anything to reload; without a fleet file it ends us."""
+    loop = asyncio.get_running_loop()
+    if serving.reread is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _keep_reloading(
+    wanted: asyncio.Event, service: Service, reread: Callable[[], tuple[Fleet, Mapping[str, str]]], screen: Screen
+) -> None:
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            fleet, secrets = reread()
+            require_reloadable(service.fleet, fleet, "the fleet file")
+        except InputError as error:
+            screen.say(f"The fleet file was not taken; everything stays as it was.\n{error}")
+            continue
+        before = {pool.name for pool in service.fleet.pools}
+        await service.reload(fleet, secrets)
+        screen.say(_reloaded(before, {pool.name for pool in fleet.pools}))
+
+
+def _reloaded(before: set[str], after: set[str]) -> str:
+    changes = [f"{name} is new" for name in sorted(after - before)]
+    changes += [f"{name} gets no more requests, and goes when it has answered" for name in sorted(before - after)]
+    return f"The fleet file was read again. {'; '.join(changes) or 'The same pools serve'}."
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: asyncio.Event, grace_s: float, screen: Screen) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -114,7 +162,7 @@ def _stopping_on_signals(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
             # At once, as asked. The journal is written to outlive this, and the sources end with our pipes.
             os._exit(130)
         stop.set()
-        screen.say(f"Stopping: running answers have up to {_GRACE_S:.0f} s; Ctrl-C again stops at once.")
+        screen.say(f"Stopping: running answers have up to {grace_s:g} s; Ctrl-C again stops at once.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)

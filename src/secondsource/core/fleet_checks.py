@@ -34,6 +34,27 @@ def require_consistent(fleet: Fleet, origin: str) -> None:
         raise InputError("\n".join(found))
 
 
+def require_reloadable(running: Fleet, fleet: Fleet, origin: str) -> None:
+    """Raise `InputError` for what only a new start can change."""
+    fixed = (
+        ("gateway.host", running.gateway.host, fleet.gateway.host),
+        ("gateway.port", running.gateway.port, fleet.gateway.port),
+        ("gateway.workers", running.workers, fleet.workers),
+        ("gateway.state_dir", running.state_dir, fleet.state_dir),
+        ("admin.host", running.admin.host, fleet.admin.host),
+        ("admin.port", running.admin.port, fleet.admin.port),
+        ("tracing.endpoint", running.tracing.endpoint, fleet.tracing.endpoint),
+        ("tracing.service_name", running.tracing.service_name, fleet.tracing.service_name),
+    )
+    changed = [
+        f"{origin}: {key}: {new} takes a new start, and {old} is running; restart, or put it back"
+        for key, old, new in fixed
+        if old != new
+    ]
+    if changed:
+        raise InputError("\n".join(changed))
+
+
 def _duplicate_names(fleet: Fleet) -> Iterator[Contradiction]:
     yield from _repeated("pools", "name", [pool.name for pool in fleet.pools])
     yield from _repeated("lanes", "name", [lane.name for lane in fleet.lanes])

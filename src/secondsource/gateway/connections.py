@@ -15,11 +15,15 @@ class Connections:
     """Every client connection of a service."""
 
     def __init__(self, timeouts: Timeouts, largest_body: int) -> None:
-        self._timeouts = timeouts
         self._held = 0
-        self._may_hold = LARGEST_BODIES * largest_body
         self._open: set[ClientConnection] = set()
         self._most = _most_connections()
+        self.reload(timeouts, largest_body)
+
+    def reload(self, timeouts: Timeouts, largest_body: int) -> None:
+        """Take other bounds, for the clients that are connected too."""
+        self._timeouts = timeouts
+        self._may_hold = LARGEST_BODIES * largest_body
 
     def opened(self, connection: ClientConnection) -> None:
         """Note a new connection; where there are too many, those go that have been idle for longest."""

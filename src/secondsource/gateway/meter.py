@@ -114,6 +114,11 @@ class Meter:
         model: str,
         lane: str,
         status: int,
+    def know(self, models: Sequence[str], lanes: Sequence[str]) -> None:
+        """Count under these names too."""
+        self._models |= frozenset(models)
+        self._lanes |= frozenset(lanes)
+
         duration_ns: int,
         first_token_ns: int,
         tokens_out: int,

@@ -19,11 +19,15 @@ class PlainAnswers:
     """Answers at once what needs no replica."""
 
     def __init__(self, fleet: Fleet, router: Router, books: Books, authentication: Authentication) -> None:
-        self._models = fleet.models
         self._router = router
         self._books = books
-        self._authentication = authentication
         self.stopping = False
+        self.reload(fleet, authentication)
+
+    def reload(self, fleet: Fleet, authentication: Authentication) -> None:
+        """Answer for another fleet."""
+        self._models = fleet.models
+        self._authentication = authentication
 
     def answer(self, request: Request) -> tuple[int, bytes]:
         """Return status and body; raises RequestError for an unknown path or a method that it does not take."""

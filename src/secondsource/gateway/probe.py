@@ -94,6 +94,11 @@ class Prober:
         self._next = dict.fromkeys(clients, 0.0)
         self._running: dict[Replica, asyncio.Task[None]] = {}
 
+    def reload(self, clients: Mapping[Replica, ReplicaClient]) -> None:
+        """Ask these from now on; one that is new is asked at once."""
+        self._clients = clients
+        self._next = {replica: self._next.get(replica, 0.0) for replica in clients}
+
     async def first_round(self, within_s: float) -> None:
         """Ask every replica once, so that the first request finds their state known."""
         self._start_due(time.monotonic())

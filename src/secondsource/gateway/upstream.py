@@ -314,6 +314,10 @@ class ReplicaClient:
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
 
+    def reload(self, connect_timeout_s: float) -> None:
+        """Wait this long for connections from now on."""
+        self._connect_timeout_s = connect_timeout_s
+
     def call(self, request: bytes, handler: AnswerHandler) -> Call:
         """Send a request; its answer goes to the handler. The call may fail before this returns a byte."""
         call = Call(self, request, handler, self._connect_timeout_s)

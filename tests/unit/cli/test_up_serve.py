@@ -42,6 +42,7 @@ class FakeService:
     def __init__(self, *, fails: Exception | None = None) -> None:
         self.calls: list[str] = []
         self.router = Router(FLEET, Random(1))
+        self.fleet = FLEET
         self._fails = fails
 
     async def start(self) -> None:

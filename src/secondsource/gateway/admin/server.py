@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from secondsource.core.errors import InputError
 
@@ -27,13 +27,20 @@ class AdminServer:
                 "--admin-port or [admin] port"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        self._app: ASGIApp | None = None
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
+    def show(self, app: ASGIApp) -> None:
+        """Answer with another application from the next request on."""
+        self._app = app
+
     async def start(self, app: ASGIApp) -> None:
         """Begin to serve."""
+        self.show(app)
         config = uvicorn.Config(
-            app,
+            self._answer,
+            interface="asgi3",
             loop="none",
             http="httptools",
             ws="none",
@@ -58,6 +65,10 @@ class AdminServer:
             self._server.should_exit = True
             await self._serving
         self._socket.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._app is not None
+        await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

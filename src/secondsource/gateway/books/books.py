@@ -146,6 +146,14 @@ class Books:
             try:
                 if self._journal is not None and self._journal.refusing:
                     self._journal.flush()
+    async def reload(self, pools: Sequence[Pool]) -> None:
+        """Count the rent of these pools from now on, and no other's."""
+        self._pools = tuple(pools)
+        try:
+            await self._in_thread(lambda: self._open_ledger().change_rent(self._pools, self._clock_ns()))
+        except (sqlite3.Error, OSError) as error:
+            self._log(f"the new pools' rent is not counted before the next start: {error}")
+
                 pause = await self._in_thread(self._make_pass)
             except (sqlite3.Error, OSError, JournalError) as error:
                 if str(error) != self._status.error:

@@ -68,6 +68,12 @@ class Ledger:
             for pool in pools:
                 if not pool.price.nano_usd_per_replica_hour:
                     continue
+    def change_rent(self, pools: Sequence[Pool], now_ns: int) -> None:
+        """End every rent now, and begin those of these pools."""
+        self.extend_rent(now_ns)
+        self._rents = []
+        self.start_rent(pools, now_ns)
+
                 (rent_id,) = self._connection.execute(
                     "INSERT INTO rent (pool, supplier, chip, model, replicas, nano_usd_per_replica_hour, from_ns, "
                     "until_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING rent_id",
