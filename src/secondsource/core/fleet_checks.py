@@ -111,6 +111,18 @@ def _one_port(fleet: Fleet) -> Iterator[Contradiction]:
         yield Contradiction(("admin", "port"), message)
 
 
+def _room_for_each_worker(fleet: Fleet) -> Iterator[Contradiction]:
+    message = "{} is less than gateway.workers = {}, and each worker needs one; raise it, or have fewer workers"
+    for place, pool in enumerate(fleet.pools):
+        if pool.max_concurrency is not None and pool.max_concurrency < fleet.workers:
+            yield Contradiction(
+                ("pools", place, "max_concurrency"), message.format(pool.max_concurrency, fleet.workers)
+            )
+    for place, lane in enumerate(fleet.lanes):
+        if 0 < lane.max_waiting < fleet.workers:
+            yield Contradiction(("lanes", place, "max_waiting"), message.format(lane.max_waiting, fleet.workers))
+
+
 def _open_doors(fleet: Fleet) -> Iterator[Contradiction]:
     mint = '"secondsource key new --tenant acme --lane paid"'
     if not fleet.keys and not is_loopback(fleet.gateway.host):
@@ -171,6 +183,7 @@ _CHECKS: tuple[Callable[[Fleet], Iterator[Contradiction]], ...] = (
     _names_of_nothing,
     _tenants_without_key,
     _one_port,
+    _room_for_each_worker,
     _open_doors,
     _tenant_is_admin,
     _replicas_once,
