@@ -2,9 +2,11 @@
 
 from secondsource.core import fleet_values as values
 from secondsource.core.fleet import (
+    IMAGE_SIZE,
     AdminListener,
     Continuation,
     Fleet,
+    ImageTerms,
     Key,
     Lane,
     Limits,
@@ -19,10 +21,7 @@ from secondsource.core.fleet import (
 )
 from secondsource.core.fleet_money import read_nano_usd
 from secondsource.core.fleet_terms import (
-    ALLOWANCES,
-    LANE_TERMS,
     SUPPLIER_TERMS,
-    TENANT_TERMS,
     read_key,
     read_lane,
     read_supplier,
@@ -48,6 +47,7 @@ def read_fleet(root: Table) -> Fleet:
         image_model=image_model,
         timeouts=_timeouts(root.table("timeouts")),
         limits=_limits(root.table("limits")),
+        images=_images(root.table("images")),
         logging=_logging(root.table("logging")),
         tracing=_tracing(root.table("tracing")),
         suppliers=tuple(_supplier(name, table) for name, table in root.named_tables("suppliers", values.NAME)),
@@ -119,6 +119,17 @@ def _limits(table: Table) -> Limits:
     return limits
 
 
+def _images(table: Table) -> ImageTerms:
+    default = _DEFAULT.images
+    images = ImageTerms(
+        kept_s=float(table.optional("kept", values.SECONDS, default.kept_s)),
+        kept_bytes=table.optional("kept_bytes", values.LIMIT_BYTES, default.kept_bytes),
+        comes_back_s=float(table.optional("comes_back", values.SECONDS, default.comes_back_s)),
+    )
+    table.finish()
+    return images
+
+
 def _logging(table: Table) -> Logging:
     logging = Logging(prompts=table.optional("prompts", values.YES_OR_NO, _DEFAULT.logging.prompts))
     table.finish()
@@ -160,17 +171,28 @@ def _pool(table: Table) -> Pool:
         context_tokens=table.optional("context_tokens", values.CONTEXT_TOKENS, None),
         max_concurrency=table.optional("max_concurrency", values.CONCURRENCY, None),
         require_parity=table.optional("require_parity", values.YES_OR_NO, False),
+        image_steps=table.optional("image_steps", values.IMAGE_STEPS, None),
+        image_size=table.optional("image_size", values.IMAGE_SIZE, IMAGE_SIZE),
     )
+    if pool.price.nano_usd_per_image_step_megapixel and pool.image_steps is None:  # never silently free
+        message = "missing beside usd_per_image_step_megapixel; add the steps of an image whose request names none"
+        table.report("image_steps", message)
     table.finish()
     return pool
 
 
 def _price(table: Table, chips: int) -> Price:
-    """Return a pool's price, rent or by the token; a pool with neither costs nothing."""
+    """Return a pool's price, rent or by the token or by the image-step; a pool with none costs nothing."""
     rent = read_nano_usd(table, "usd_per_chip_hour", chips)
     tokens_in = read_nano_usd(table, "usd_per_million_input_tokens")
     cached = read_nano_usd(table, "usd_per_million_cached_tokens")
     tokens_out = read_nano_usd(table, "usd_per_million_output_tokens")
+    image_step = read_nano_usd(table, "usd_per_image_step_megapixel")
+    if image_step is not None:
+        for key, amount in (("usd_per_chip_hour", rent), ("usd_per_million_input_tokens", tokens_in)):
+            if amount is not None:
+                table.report(key, "a pool is priced by the image-step or in another way, not both; keep one")
+        return Price(nano_usd_per_image_step_megapixel=image_step)
     if tokens_in is None and cached is None and tokens_out is None:
         return Price(nano_usd_per_replica_hour=rent or 0)
     if rent is not None:
@@ -190,21 +212,18 @@ def _price(table: Table, chips: int) -> Price:
 
 
 def _lane(table: Table) -> Lane:
-    table.refuse(LANE_TERMS, NOT_ENFORCED)
     lane = read_lane(table)
     table.finish()
     return lane
 
 
 def _tenant(name: str, table: Table) -> Tenant:
-    table.refuse(TENANT_TERMS, NOT_ENFORCED)
     tenant = read_tenant(name, table)
     table.finish()
     return tenant
 
 
 def _key(table: Table) -> Key:
-    table.refuse(ALLOWANCES, NOT_ENFORCED)
     key = read_key(table)
     table.finish()
     return key

@@ -7,6 +7,7 @@ import msgspec
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.client import Request
 from secondsource.gateway.wire.request import RequestError
+from secondsource.policy.limits import KEY_ID_DIGITS
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -15,6 +16,7 @@ class Principal(msgspec.Struct, frozen=True):
     tenant: str
     lane: str
     key_id: str
+    sha256: str = ""  # of the key; known to its limits alone
 
 
 NOBODY = Principal(tenant="", lane="", key_id="")
@@ -25,7 +27,10 @@ class Authentication:
 
     def __init__(self, fleet: Fleet) -> None:
         self._principals = {
-            key.sha256: Principal(tenant=key.tenant, lane=key.lane, key_id=key.sha256[:12]) for key in fleet.keys
+            key.sha256: Principal(
+                tenant=key.tenant, lane=key.lane, key_id=key.sha256[:KEY_ID_DIGITS], sha256=key.sha256
+            )
+            for key in fleet.keys
         }
         self._open = Principal(tenant="", lane=fleet.lanes[0].name, key_id="")
 

@@ -15,7 +15,8 @@ from secondsource.core.records import Kind, LedgerRecord, Noted, Outcome, Reserv
 from secondsource.gateway.attempt import Attempt, Plan
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
-from secondsource.gateway.client import ClientConnection, Lines
+from secondsource.gateway.client import Lines
+from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.tracing import RequestTrace
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire import continuation
@@ -24,8 +25,11 @@ from secondsource.gateway.wire.delivered import Delivered, tokens_made
 from secondsource.gateway.wire.errors import error_body, error_event
 from secondsource.gateway.wire.events import DONE
 from secondsource.gateway.wire.relay import finish_event, usage_event
-from secondsource.gateway.wire.request import Ask
+from secondsource.gateway.wire.request import Ask, Endpoint
+from secondsource.policy.expectation import Size
 from secondsource.policy.failover import Failover, Next, Verdict
+from secondsource.policy.fair_queue import Ticket
+from secondsource.policy.limits import Reservation
 from secondsource.policy.routing import Replica, Wait
 
 LONGEST_POLL_S = 0.25  # while waiting, look again at least this often: a replica may have become free
@@ -75,9 +79,11 @@ class Observer:
     def write(self, record: LedgerRecord, reserved: Reserved) -> None:
         """Take a record for the books; raises JournalError when a reservation cannot be written."""
 
-    def may_wait(self) -> bool:
-        """Return whether one more request may wait for a replica."""
-        return True
+    def found_full(self, model: str) -> None:
+        """Note that a request which was let in finds no replica now, and looks again."""
+
+    def attempt_ended(self, exchange: "Exchange", attempt: Attempt, settled: Settled) -> None:
+        """Note what became of an attempt, once the books have it."""
 
     def ended(self, exchange: "Exchange", status: int) -> None:
         """Note that a request has been answered, or its client has left (499)."""
@@ -88,7 +94,7 @@ class Exchange:
 
     def __init__(
         self,
-        connection: ClientConnection,
+        connection: Recipient,
         ask: Ask,
         principal: Principal,
         request_id: str,
@@ -104,6 +110,11 @@ class Exchange:
         self.started = time.monotonic()
         self.deadline = math.inf  # when `deadline_passed` is to be called
         self.waiting = False
+        self.size = Size(ask.body_length)
+        self.ticket: Ticket | None = None  # its place in its model's queue
+        self.reservation: Reservation | None = None  # of what its key may use
+        self.told: Lines = []  # headers about its key's limits
+        self.refusal = ""  # why it was sent away
         self.first_token_s = 0.0
         self.traceparent: str | None = None  # as the client gave it
         self.trace: RequestTrace | None = None  # where traces are on
@@ -137,11 +148,10 @@ class Exchange:
             self._try(found)
         elif found is None:
             self._give_up(None)
-        elif not self.waiting and not self._observer.may_wait():
-            self._give_up(found)
         else:
             if not self.waiting:
                 self.waiting = True
+                self._observer.found_full(self.ask.model)
                 self._wait_ends = min(now + self._surroundings.timeouts.first_token, self._total_ends)
             if now >= self._wait_ends or found.until > self._wait_ends:
                 self._give_up(found)
@@ -204,7 +214,8 @@ class Exchange:
             self._refuse(503, f"the ledger cannot be written: {error}", code="ledger_unavailable")
             return
         self._attempt = self.last = attempt = Attempt(self, plan)
-        self.wait_for_more(timeouts.first_token if self.ask.stream else timeouts.answer)
+        streams = self.ask.stream and self.ask.endpoint is not Endpoint.IMAGES
+        self.wait_for_more(timeouts.first_token if streams else timeouts.answer)
         attempt.pause(paused=self._client_paused)
         attempt.start()
 
@@ -296,6 +307,13 @@ class Exchange:
         if isinstance(record, Settled):
             self.booked.append((reserved, record))
         self._observer.write(record, reserved)
+        if isinstance(record, Settled):
+            self._observer.attempt_ended(self, self.last, record)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has been answered, or its client has left."""
+        return self._over
 
     @property
     def pool(self) -> str | None:
@@ -321,6 +339,15 @@ class Exchange:
         if attempt is not None:
             attempt.client_gone()
 
+    def interrupted(self) -> None:
+        """Leave the replica because this process stops, which is no cost of the tenant's; nobody is answered."""
+        if self._over:
+            return
+        attempt, self._attempt = self._attempt, None
+        self._finish(503)
+        if attempt is not None:
+            attempt.interrupted()
+
     def client_reads(self, *, ready: bool) -> None:
         """Hold the replica back while the client does not keep up."""
         self._client_paused = not ready
@@ -340,7 +367,7 @@ class Exchange:
         if attempt is not None:
             lines += self._surroundings.made_at[attempt.plan.replica.pool.name]
         lines.append((b"x-secondsource-attempts", b"%d" % self._failover.attempts))
-        return lines
+        return lines + self.told if self.told else lines
 
     def _end_stream(self, data: bytes) -> None:
         self._finish(200)
@@ -371,6 +398,11 @@ class Exchange:
         message = f"no replica of '{self.ask.model}' could answer: {tried}"
         self._refuse(status, message, code="no_replica_available", retry_after=self._retry_after(wait))
 
+    def send_away(self, status: int, message: str, *, code: str, reason: str, retry_after: int) -> None:
+        """Refuse a request that policy does not let in, or no longer lets wait; `reason` for a program to read."""
+        self.refusal = reason
+        self._refuse(status, message, code=code, retry_after=retry_after)
+
     def _retry_after(self, wait: Wait | None) -> int:
         now = time.monotonic()
         until = wait.until if wait is not None else self._failover.soonest(now)
@@ -385,6 +417,8 @@ class Exchange:
         lines = self._headers(self.last)
         if status in (429, 503):
             lines.append((b"retry-after", b"%d" % retry_after))
+        if self.refusal:
+            lines.append((b"x-secondsource-refused", self.refusal.encode()))
         self._connection.respond(status, error_body(status, message, code=code), lines)
 
     # -- an answer that was cut exactly where the client's own limit ends it

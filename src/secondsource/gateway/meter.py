@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from secondsource.core.records import Kind, Outcome, Reserved, Settled
+from secondsource.policy.first_token import RATIO_BOUNDS, SHORTEST_S
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",
@@ -30,6 +31,8 @@ PER_TOKEN_BOUNDS_NS = tuple(
     milliseconds * MILLISECOND_NS for milliseconds in (10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 2500)
 )
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
+PREDICTION_BOUNDS_PERCENT = tuple(round(100 * ratio) for ratio in RATIO_BOUNDS)  # predicted, of what it was
+MOST_PERCENT = 10_000
 
 
 class Histogram:
@@ -50,6 +53,10 @@ class Histogram:
 
 def _durations() -> Histogram:
     return Histogram(DURATION_BOUNDS_NS)
+
+
+def _predictions() -> Histogram:
+    return Histogram(PREDICTION_BOUNDS_PERCENT)
 
 
 class RouteCounts:
@@ -101,8 +108,16 @@ class Meter:
         self.spends: defaultdict[tuple[str, str], Spend] = defaultdict(Spend)
         self.log_lines_dropped = 0
         self.refusals: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.refused: defaultdict[tuple[str, str], int] = defaultdict(int)  # by lane and reason
+        self.predictions: defaultdict[str, Histogram] = defaultdict(_predictions)  # by lane
+        self.cap_breaches: defaultdict[str, int] = defaultdict(int)  # by supplier
         self._models = frozenset(models)
         self._lanes = frozenset(lanes)
+
+    def know(self, models: Sequence[str], lanes: Sequence[str]) -> None:
+        """Count under these names too."""
+        self._models |= frozenset(models)
+        self._lanes |= frozenset(lanes)
 
     def request_started(self, endpoint: str, model: str, lane: str) -> None:
         """Count a request that was accepted."""
@@ -114,11 +129,6 @@ class Meter:
         model: str,
         lane: str,
         status: int,
-    def know(self, models: Sequence[str], lanes: Sequence[str]) -> None:
-        """Count under these names too."""
-        self._models |= frozenset(models)
-        self._lanes |= frozenset(lanes)
-
         duration_ns: int,
         first_token_ns: int,
         tokens_out: int,
@@ -139,6 +149,11 @@ class Meter:
     def request_refused(self, lane: str, status: int) -> None:
         """Count a request that was refused before it was started: a wrong key, a bad body, a full lane."""
         self.refusals[lane if lane in self._lanes else "", status] += 1
+
+    def first_token_predicted(self, lane: str, predicted_s: float, actual_s: float) -> None:
+        """Count how far the time to the first token was from what was predicted when the request came."""
+        ratio = 100.0 * predicted_s / max(actual_s, SHORTEST_S)
+        self.predictions[lane].observe(min(round(ratio), MOST_PERCENT))
 
     def attempt_ended(self, reserved: Reserved, settled: Settled) -> None:
         """Count an attempt."""

@@ -1,11 +1,9 @@
 """The service: both listeners, and everything that exchanges share. Owns what starts and stops with the process."""
 
 import asyncio
-import errno
 import logging
 import os
 import re
-import socket
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,21 +14,24 @@ from typing import NamedTuple
 
 import msgspec
 
-from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway import tracing
-from secondsource.gateway.admin.application import MakeConsole, Shown, build_admin
-from secondsource.gateway.admin.server import AdminServer
+from secondsource.gateway.admin.application import MakeConsole, Shown
+from secondsource.gateway.attempt import Attempt
 from secondsource.gateway.authentication import NOBODY, Authentication
-from secondsource.gateway.books.books import Books
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
-from secondsource.gateway.exchange import Exchange, Observer, Surroundings, made_at
+from secondsource.gateway.entrance import Entrance
+from secondsource.gateway.exchange import Exchange, Observer
+from secondsource.gateway.fleet_clients import FleetClients
+from secondsource.gateway.limiting import Limiting
+from secondsource.gateway.listening import Listening, bind, url_of
 from secondsource.gateway.meter import Meter
+from secondsource.gateway.office import Office
 from secondsource.gateway.parity_verdicts import ParityVerdicts
+from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
-from secondsource.gateway.probe import Prober, make_clients
 from secondsource.gateway.request_log import RequestLine, RequestLog, on_one_line, short_line, tried
 from secondsource.gateway.tracing import RequestTrace, Tracing, start_tracing
 from secondsource.gateway.wire.errors import error_body
@@ -38,14 +39,12 @@ from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
-from secondsource.policy.views import FlowView, ReplicaView, RequestView, view_of
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
-MOST_WAITING = 1000
-# The kernel would take megabytes for a client that does not read, all made, paid for and kept in case of a cut.
-CLIENT_SEND_BUFFER = 128 * 1024
-FIRST_ROUND_S = 2.0
+SETTLING_PART = 0.1  # of the time for a stop, up to so many seconds: for the books
+SETTLING_S = 2.0
 FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
 PROMPTS = ("messages", "prompt", "input")
 TELL = b"x-secondsource-tell"
@@ -63,40 +62,78 @@ class Ended(NamedTuple):
 class Service(Observer):
     """One gateway process."""
 
-    def __init__(self, fleet: Fleet, secrets: Mapping[str, str], make_console: MakeConsole | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        secrets: Mapping[str, str],
+        make_console: MakeConsole | None = None,
+        place: Place | None = None,
+    ) -> None:
         self.fleet = fleet
-        self.body_limit = fleet.limits.request_body
-        self.header_limit = fleet.limits.request_headers
         self.gateway_url = ""
-        self.admin_url = ""
+        self._place = place
         self._make_console = make_console
         self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
-        self.books = Books(Path(fleet.state_dir), fleet.pools)
         self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
         self._parity = ParityVerdicts(fleet)
         self._parity.refresh(self.router)
-        self.log = RequestLog(Path(fleet.state_dir))
+        self.log = RequestLog(Path(fleet.state_dir), worker=0 if place is None else place.number)
         self._tracing: Tracing | None = None
         self.exchanges: dict[str, Exchange] = {}
         self._ended: list[Ended] = []  # in this turn of the loop
         self._connections = Connections(fleet.timeouts, fleet.limits.request_body)
-        clients = make_clients(fleet, secrets)
-        self._surroundings = Surroundings(
-            clients={replica: clients[replica.pool.name, replica.url] for replica in self.router.replicas},
-            made_at={pool.name: made_at(pool) for pool in fleet.pools},
-            timeouts=fleet.timeouts,
-            limits=fleet.limits,
-        )
-        self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
+        self._clients = FleetClients(fleet, secrets, self.router)
         self._budget = RetryBudget(time.monotonic())
-        self._prober = Prober(self._surroundings.clients)
+        if place is None:
+            self._office: Office | None = Office(fleet, self._clients)
+            self.books: ProcessBooks = self._office.books
+        else:
+            self._office, self.books = None, place.books
+            place.share_circuits(self.router)
+        limiting = Limiting(fleet) if place is None else Limiting(fleet, place.make_meter, place.limits_source)
+        self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start)
         self._authentication = Authentication(fleet)
         self._plain = PlainAnswers(fleet, self.router, self.books, self._authentication)
+        self._take_settings()
         self._id_prefix = f"req_{os.urandom(8).hex()}"
         self._ids = 0
-        self._server: asyncio.Server | None = None
-        self._admin: AdminServer | None = None
+        self.listening = Listening(lambda: ClientConnection(self))
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _take_settings(self) -> None:
+        """Copy out of the fleet what each request asks for."""
+        fleet = self.fleet
+        self.body_limit = fleet.limits.request_body
+        self.header_limit = fleet.limits.request_headers
+        self._surroundings = self._clients.surroundings
+        self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
+
+    async def reload(self, fleet: Fleet, secrets: Mapping[str, str]) -> None:
+        """Serve another fleet from now on; requests that run go on, at replicas that were removed too.
+
+        What is known of pools and replicas that stay is kept. Listeners, state directory and tracing stay as they
+        are: `require_reloadable` says so.
+        """
+        self.fleet = fleet
+        self.meter.know(fleet.models, tuple(lane.name for lane in fleet.lanes))
+        self.router.reload(fleet)
+        if self._place is not None:
+            self._place.share_circuits(self.router)
+        self._parity = ParityVerdicts(fleet)
+        self._parity.refresh(self.router)
+        self._clients.reload(fleet, secrets)
+        self._connections.reload(fleet.timeouts, fleet.limits.request_body)
+        self._authentication = Authentication(fleet)
+        self._plain.reload(fleet, self._authentication)
+        self._take_settings()
+        self._entrance.reload(fleet)
+        if self._office is not None:
+            await self._office.reload(fleet, self._shown(self._office))
+
+    @property
+    def admin_url(self) -> str:
+        """The base URL of the admin listener, once it has its port; "" in a worker."""
+        return "" if self._office is None else self._office.admin_url
 
     # -- starting and stopping
 
@@ -105,42 +142,37 @@ class Service(Observer):
         self._tracing = start_tracing(self.fleet.tracing, os.environ)
         await self.books.start()
         try:
-            await self._prober.first_round(FIRST_ROUND_S)
-            self._admin = AdminServer(self.fleet.admin.host, self.fleet.admin.port)
-            self.admin_url = f"http://{_in_url(self.fleet.admin.host)}:{self._admin.port}"
-            self._server = await self._listen()
-            await self._admin.start(build_admin(self._shown()))
+            self._entrance.limiting.replay(await self.books.used_so_far())
+            if self._office is not None:
+                await self._office.open()
+            await self._listen()
+            if self._office is not None:
+                await self._office.show(self._shown(self._office))
         except BaseException:
             await self._close()
             raise
         self._tasks = [
             asyncio.create_task(self._sweep(), name="sweep"),
             asyncio.create_task(self._keep_house(), name="housekeeping"),
-            asyncio.create_task(self._prober.run(), name="probe"),
         ]
 
-    async def _listen(self) -> asyncio.Server:
-        host, port = self.fleet.gateway.host, self.fleet.gateway.port
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_server(lambda: ClientConnection(self), host, port, backlog=4096)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise InputError(f"port {port} on {host} is taken by another program; choose another") from error
-            raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        for listening in server.sockets:  # what is accepted inherits it
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_SEND_BUFFER)
-        bound = server.sockets[0].getsockname()[1]
-        self.gateway_url = f"http://{_in_url(host)}:{bound}"
-        return server
+    async def _listen(self) -> None:
+        if self._place is not None:
+            await self.listening.accept_on(self._place.number, self._place.sockets)
+            return
+        host = self.fleet.gateway.host
+        (sockets,) = await bind(host, self.fleet.gateway.port)
+        self.gateway_url = url_of(host, sockets[0].getsockname()[1])
+        await self.listening.accept_on(0, sockets)
+        for one in sockets:
+            one.close()
 
     async def stop(self, grace: float) -> None:
-        """Take no more requests, let the running ones end within `grace` seconds, and settle the books."""
+        """Take no more requests, let the running ones end, and settle the books, all within `grace` seconds."""
         self._plain.stopping = True
-        if self._server is not None:
-            self._server.close()
+        self.listening.close()
         self._connections.close_idle()
-        ends = time.monotonic() + grace
+        ends = time.monotonic() + grace - min(grace * SETTLING_PART, SETTLING_S)
         while self.exchanges and time.monotonic() < ends:  # noqa: ASYNC110 -- bounded, and only at the very end
             await asyncio.sleep(SWEEP_S)
         self._connections.abort_all()
@@ -153,12 +185,10 @@ class Service(Observer):
         await self._close()
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        if self._admin is not None:
-            await self._admin.stop()
-        for client in self._surroundings.clients.values():
-            client.close()
+        self.listening.close()
+        if self._office is not None:
+            await self._office.close()
+        self._clients.close()
         await self.books.stop()
         self.log.close()
         if self._tracing is not None:
@@ -176,6 +206,7 @@ class Service(Observer):
                     # One request's fault must not stop the clock of all others.
                     logging.getLogger("secondsource").exception("request %s failed", exchange.request_id)
                     exchange.crashed()
+            self._entrance.tick(now)
             # Not what has passed since: where the loop was busy, the replica's sign may have come and not been read.
             due = time.monotonic() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
@@ -183,28 +214,33 @@ class Service(Observer):
     async def _keep_house(self) -> None:
         while True:
             self._connections.close_overdue()
+            self._clients.close_drained()
             self._parity.refresh(self.router)
             await asyncio.sleep(HOUSEKEEPING_S)
 
     # -- what the admin listener shows
 
-    def _shown(self) -> Shown:
+    def _shown(self, office: Office) -> Shown:
         return Shown(
             fleet=self.fleet,
             meter=self.meter,
-            books=self.books,
+            books=office.books,
             replicas=self._replica_views,
             running=self._running,
             flows=self._flows,
+            lanes=self._lane_views,
             plug=self.plug,
             make_console=self._make_console,
             gateway_url=self.gateway_url,
-            admin_url=self.admin_url,
+            admin_url=office.admin_url,
         )
 
     def _replica_views(self) -> list[ReplicaView]:
         now = time.monotonic()
         return [view_of(replica, now) for replica in self.router.replicas]
+
+    def _lane_views(self) -> list[LaneView]:
+        return self._entrance.views(self.exchanges.values())
 
     def _flows(self) -> list[FlowView]:
         running = Counter((exchange.principal.lane, exchange.pool) for exchange in self.exchanges.values())
@@ -292,9 +328,9 @@ class Service(Observer):
         ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
             raise unknown_model(ask.model, self.fleet.models)
+        principal = self._entrance.in_lane(principal, ask)
         given = request.headers.get(b"traceparent")
         trace = None if self._tracing is None else tracing.begin(given, time.time_ns())
-        self._budget.request_started()
         self.meter.request_started(ask.path, ask.model, principal.lane)
         exchange = Exchange(
             connection,
@@ -314,12 +350,21 @@ class Service(Observer):
         elif given is not None and tracing.TRACEPARENT.fullmatch(given):
             exchange.traceparent = given.decode()
         try:
-            exchange.start()
+            self._entrance.enter(exchange)
         except Exception:
             # A fault of our own: nobody is left waiting, and nothing is left busy.
             logging.getLogger("secondsource").exception("request %s failed", request_id)
             exchange.crashed()
         return exchange
+
+    def _start(self, exchange: Exchange) -> None:
+        """Let an exchange make its first attempt: its turn has come."""
+        self._budget.request_started()
+        try:
+            exchange.start()
+        except Exception:
+            logging.getLogger("secondsource").exception("request %s failed", exchange.request_id)
+            exchange.crashed()
 
     # -- what exchanges say
 
@@ -329,13 +374,21 @@ class Service(Observer):
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
 
-    def may_wait(self) -> bool:
-        """Return whether one more request may wait for a replica."""
-        return sum(exchange.waiting for exchange in self.exchanges.values()) < MOST_WAITING
+    def found_full(self, model: str) -> None:
+        """Note that there is less room than was thought."""
+        self._entrance.found_full(model)
+
+    def attempt_ended(self, exchange: Exchange, attempt: Attempt, settled: Settled) -> None:
+        """Learn from an attempt."""
+        price = attempt.plan.replica.pool.price
+        self._entrance.expectation(exchange.ask.model).learn(
+            exchange.size, settled, price, streamed=exchange.ask.stream
+        )
 
     def ended(self, exchange: Exchange, status: int) -> None:
         """Forget an exchange that is over, and count it."""
         self.exchanges.pop(exchange.request_id, None)
+        self._entrance.ended(exchange)
         duration_s = time.monotonic() - exchange.started
         self.meter.request_ended(
             exchange.ask.path,
@@ -360,6 +413,7 @@ class Service(Observer):
         self.log.write(lines)
         self.meter.log_lines_dropped = self.log.dropped
         for one, line in zip(ended, lines, strict=True):
+            self._entrance.limiting.settle(one.exchange)
             if self._tracing is not None and one.exchange.trace is not None:
                 self._tracing.ended(one.exchange.trace, line, one.exchange.booked)
             one.exchange.let_go()
@@ -378,7 +432,7 @@ class Service(Observer):
             endpoint=ask.path,
             model=ask.model,
             streamed=ask.stream,
-            refusal=None if booked or status == 499 else self._why_nobody(),
+            refusal=None if booked or status == 499 else exchange.refusal or self._why_nobody(),
             attempts=[tried(reserved, settled) for reserved, settled in booked],
             tokens_in=next((settled.tokens_in for _, settled in booked if settled.tokens_in), 0),
             tokens_out=exchange.delivered.tokens if ask.stream else whole,
@@ -389,7 +443,7 @@ class Service(Observer):
         )
 
     def _why_nobody(self) -> str:
-        return "ledger_unavailable" if self.books.status.refusing else "no_replica_available"
+        return "ledger_unavailable" if self.books.refusing else "no_replica_available"
 
     def _log_simple(self, request: Request, request_id: str, status: int, refusal: str | None) -> None:
         if refusal is None and request.path in HEALTH_PATHS:
@@ -416,7 +470,3 @@ def _forwarded(headers: dict[bytes, bytes], trace: RequestTrace | None) -> bytes
 def _said(ask: Ask) -> msgspec.Raw:
     """Return what was asked."""
     return on_one_line(next((text for name in PROMPTS if (text := ask.raw(name))), b"null"))
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

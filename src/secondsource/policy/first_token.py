@@ -15,12 +15,13 @@ SHORTEST_S = 1e-3
 class FirstToken:
     """How long a pool's replica takes from being asked to its first token."""
 
-    __slots__ = ("_correction", "_overhead_s", "_tokens_per_s")
+    __slots__ = ("_correction", "_overhead_s", "_seen", "_tokens_per_s")
 
     def __init__(self, tokens_per_s: float, overhead_s: float = 0.0) -> None:
         self._tokens_per_s = tokens_per_s  # prompt tokens per second, by the profile
         self._overhead_s = overhead_s
         self._correction = 1.0
+        self._seen = 0
 
     def predicted_s(self, prompt_tokens: int, cached_tokens: int = 0, tokens_ahead: int = 0) -> float:
         """Return seconds to the first token; `tokens_ahead` are of other prompts that the replica has yet to read."""
@@ -31,7 +32,8 @@ class FirstToken:
         """Learn from a first token: all further predictions are scaled as the last ones were wrong."""
         ratio = max(actual_s, SHORTEST_S) / max(predicted_s, SHORTEST_S)
         bounded = min(max(ratio, LEAST_RATIO), MOST_RATIO)
-        self._correction *= bounded**LEARNING
+        self._seen += 1
+        self._correction *= bounded ** max(LEARNING, 1.0 / (self._seen + 1))
 
 
 class PredictionError:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from secondsource.core.fleet import Key, Tenant
-from secondsource.policy.limits import DAY_S, LEASE_SLOTS, MeterId, WindowMeter, allowances
+from secondsource.policy.limits import DAY_S, LEASE_SLOTS, MeterId, PastUse, WindowMeter, allowances, replay
 
 SLICES = 4  # each worker may hold this part of its share of what is left: 1/4
 
@@ -42,6 +42,10 @@ class Coordinator:
         said += [pair for one in tenants for pair in allowances("tenant", one.name, one.allowance)]
         self._meters = {meter_id: WindowMeter(meter_id, limit, LEASE_SLOTS) for meter_id, limit in said}
         self._workers = workers
+
+    def replay(self, past: Iterable[PastUse]) -> None:
+        """Count what was used before the start; see `limits.replay`."""
+        replay(self._meters.values(), past)
 
     def grant(self, meter_id: MeterId, least: int, now: float) -> Slice:
         """Grant a slice of at least `least`, or of 0 where that much is not left."""

@@ -5,7 +5,7 @@ it can use; what it did use replaces that when it is settled, so that a limit is
 reservation was short.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from secondsource.policy.usage_window import UsageWindow
 
 MINUTE_SLOTS = 61  # seconds: with sixty, two bursts could lie less than sixty seconds apart and both count as one
 DAY_S = 86_400.0
+KEY_ID_DIGITS = 12  # of a key's SHA-256, in the ledger
 LEASE_SLOTS = 2  # how much longer a second counts where workers spend what was counted a little before
 
 
@@ -104,6 +105,16 @@ class Use(NamedTuple):
     nano_usd: int
 
 
+class PastUse(NamedTuple):
+    """What a key of a tenant used before the process started, as the ledger has it; `at` in seconds since 1970."""
+
+    key_id: str  # the first digits of the key's SHA-256
+    tenant: str
+    at: float
+    requests: int
+    use: Use
+
+
 class Reservation(NamedTuple):
     """What was reserved: of which meters, how much, and where it is counted."""
 
@@ -147,11 +158,32 @@ MeterFactory = Callable[[MeterId, int], Meter]
 class Limits:
     """The meters of all keys and tenants that have a limit."""
 
-    __slots__ = ("_by_key", "_by_tenant")
+    __slots__ = ("_by_key", "_by_tenant", "_make")
 
     def __init__(self, keys: Iterable[Key], tenants: Iterable[Tenant], make: MeterFactory = WindowMeter) -> None:
-        self._by_key = {key.sha256: _meters("key", key.sha256, key.allowance, make) for key in keys}
-        self._by_tenant = {one.name: _meters("tenant", one.name, one.allowance, make) for one in tenants}
+        self._make = make
+        self._by_key: dict[str, tuple[Meter, ...]] = {}
+        self._by_tenant: dict[str, tuple[Meter, ...]] = {}
+        self.reload(keys, tenants)
+
+    def reload(self, keys: Iterable[Key], tenants: Iterable[Tenant]) -> None:
+        """Hold these keys and tenants to what they may use now; what was used of a limit that stays is kept."""
+        kept = {meter.id: meter for meter in self.meters()}
+        self._by_key = {key.sha256: self._meters("key", key.sha256, key.allowance, kept) for key in keys}
+        self._by_tenant = {one.name: self._meters("tenant", one.name, one.allowance, kept) for one in tenants}
+
+    def _meters(self, holder: str, name: str, allowance: Allowance, kept: Mapping[MeterId, Meter]) -> tuple[Meter, ...]:
+        meters = []
+        for meter_id, limit in allowances(holder, name, allowance):
+            meter = kept.get(meter_id) or self._make(meter_id, limit)
+            meter.limit = limit
+            meters.append(meter)
+        return tuple(meters)
+
+    def meters(self) -> Iterator[Meter]:
+        """Yield every meter."""
+        for meters in (*self._by_key.values(), *self._by_tenant.values()):
+            yield from meters
 
     def of(self, key: str, tenant: str) -> tuple[Meter, ...]:
         """Return the meters that a request of this key and tenant runs under."""
@@ -215,8 +247,16 @@ def allowances(holder: str, name: str, allowance: Allowance) -> list[tuple[Meter
     return [(MeterId(holder, name, measure, per), limit) for measure, per, limit in said if limit is not None]
 
 
-def _meters(holder: str, name: str, allowance: Allowance, make: MeterFactory) -> tuple[Meter, ...]:
-    return tuple(make(meter_id, limit) for meter_id, limit in allowances(holder, name, allowance))
+def replay(meters: Iterable[Meter], past: Iterable[PastUse]) -> None:
+    """Count what was used before this process started; `past` in order of time, older than everything counted yet."""
+    by_holder: dict[tuple[str, str], list[Meter]] = {}
+    for meter in meters:
+        name = meter.id.name[:KEY_ID_DIGITS] if meter.id.holder == "key" else meter.id.name
+        by_holder.setdefault((meter.id.holder, name), []).append(meter)
+    for one in past:
+        for meter in (*by_holder.get(("key", one.key_id), ()), *by_holder.get(("tenant", one.tenant), ())):
+            counts = meter.id.measure is Measure.REQUESTS
+            meter.add(one.requests if counts else _amount(meter.id.measure, one.use), one.at)
 
 
 def _amount(measure: Measure, use: Use) -> int:

@@ -12,6 +12,8 @@ from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.accounting import ShareClock
 from secondsource.policy.circuit import Circuit, CircuitState
 
+MANY = 10**9  # attempts: where nothing bounds them
+
 
 class PoolState:
     """A pool and what was found out about it while serving."""
@@ -159,6 +161,20 @@ class Router:
         """Return the earliest time at which a replica of the model might be asked."""
         replicas = (replica for state in self._admitted(model) for replica in state.replicas)
         return min((replica.circuit.ready_at(now) for replica in replicas), default=now)
+
+    def slots(self, model: str, now: float) -> int:
+        """Return how many attempts the model's replicas bear now; one that may not be asked, those it has."""
+        slots = 0.0
+        for state in self._admitted(model):
+            for replica in state.replicas:
+                circuit = replica.circuit
+                if not circuit.allows(now):
+                    slots += replica.in_flight
+                elif circuit.state is CircuitState.CLOSED:
+                    slots += max(replica.limit, replica.in_flight)
+                else:
+                    slots += replica.in_flight + 1
+        return int(min(slots, MANY))
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""

@@ -66,3 +66,18 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     lane: str
     pool: str | None  # None: waiting
     requests: int
+
+
+class LaneView(msgspec.Struct, frozen=True, kw_only=True):
+    """One lane of one model as it stands now."""
+
+    model: str
+    lane: str
+    priority: int
+    ttft_s: float | None  # that is promised, or else how long a request waits at the most
+    max_waiting: int
+    running: int
+    waiting: int
+    places: int  # kept for those who were told to come back
+    slots: int  # of all replicas of the model that may be asked now
+    refused: dict[str, int]  # by reason, of all models together

@@ -240,12 +240,6 @@ NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored
         ("[gateway]", "workers = 2", "gateway.workers"),
         ("[suppliers.oci]", "max_share = 0.6", "suppliers.oci.max_share"),
         ("[suppliers.oci]", "share_window = 3600", "suppliers.oci.share_window"),
-        ('[[lanes]]\nname = "x"', "priority = 0", "lanes[0].priority"),
-        ('[[lanes]]\nname = "x"', "ttft_s = 2.0", "lanes[0].ttft_s"),
-        ('[[lanes]]\nname = "x"', "tpot_s = 0.1", "lanes[0].tpot_s"),
-        (KEY, "usd_per_day = 50.0", "keys[0].usd_per_day"),
-        (KEY, "requests_per_minute = 600", "keys[0].requests_per_minute"),
-        (KEY, "tokens_per_minute = 200000", "keys[0].tokens_per_minute"),
     ],
 )
 def test_what_is_not_enforced_is_refused_by_name(header: str, given: str, key: str) -> None:

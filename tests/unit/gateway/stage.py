@@ -102,13 +102,12 @@ class Played:
 class Stage(Observer):
     """A request, its client, its replicas and its books."""
 
-    def __init__(self, asked: Ask, *pools: Pool, limits: Limits | None = None, full: bool = False) -> None:
+    def __init__(self, asked: Ask, *pools: Pool, limits: Limits | None = None) -> None:
         self.router = router(*pools)
         self.calls: list[Played] = []
         self.records: list[LedgerRecord] = []
         self.statuses: list[int] = []
         self.books_fail = False
-        self.full = full
         self.connection = Connection()
         surroundings = Surroundings(
             clients={replica: _Client(self, replica) for replica in self.router.replicas},  # type: ignore[misc]
@@ -132,9 +131,6 @@ class Stage(Observer):
         if self.books_fail and isinstance(record, Reserved):
             raise JournalError("disk full")
         self.records.append(record)
-
-    def may_wait(self) -> bool:
-        return not self.full
 
     def ended(self, exchange: Exchange, status: int) -> None:
         self.statuses.append(status)

@@ -251,7 +251,7 @@ def test_a_slow_client_holds_back_its_replica_and_the_next_one() -> None:
 
 
 def test_nobody_well_means_503_and_when_to_come_back() -> None:
-    stage = Stage(ask(), pool("a"), full=False)
+    stage = Stage(ask(), pool("a"))
     stage.call.fails(Outcome.CONNECT_FAILED)
     while not stage.connection.ended:
         stage.exchange._wait_ends = 0.0
@@ -261,12 +261,6 @@ def test_nobody_well_means_503_and_when_to_come_back() -> None:
     assert b"no_replica_available" in stage.connection.body
     assert replica_of(stage.router, "a").circuit.state is CircuitState.OPEN
     stage.check_settled()
-
-
-def test_no_more_than_so_many_wait() -> None:
-    stage = Stage(ask(), pool("a"), full=True)
-    stage.call.fails(Outcome.CONNECT_FAILED)
-    assert stage.connection.status == 503
 
 
 def test_books_that_cannot_be_written_refuse() -> None:

@@ -9,7 +9,7 @@ from secondsource.core.fleet import Fleet, Pool
 from secondsource.core.money import dollars
 from secondsource.core.records import Kind, Outcome
 from secondsource.gateway.books.ledger_schema import Attempt
-from secondsource.policy.views import ReplicaView, RequestView
+from secondsource.policy.views import LaneView, ReplicaView, RequestView
 
 SHOWN_OF_A_HASH = 12
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,6 +58,12 @@ class ReplicasAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Every replica as it stands now."""
 
     replicas: list[ReplicaView]
+
+
+class LanesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every model's lanes as they stand now."""
+
+    lanes: list[LaneView]
 
 
 class PoolAnswer(msgspec.Struct, frozen=True, kw_only=True):

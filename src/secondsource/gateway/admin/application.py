@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.admin.answers import (
     Health,
+    LanesAnswer,
     PlugAnswer,
     ReplicasAnswer,
     RequestAnswer,
@@ -30,7 +31,7 @@ from secondsource.gateway.admin.metrics import MetricsCollector, make_registry
 from secondsource.gateway.admin.openapi import describe
 from secondsource.gateway.books.books import Books
 from secondsource.gateway.meter import Meter
-from secondsource.policy.views import FlowView, ReplicaView, RequestView
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -53,6 +54,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     ]  # a supplier, and whether it may serve; returns how many attempts were cut
     gateway_url: str
     admin_url: str
+    lanes: Callable[[], Sequence[LaneView]] = tuple
     make_console: MakeConsole | None = None  # makes the console's routes; without it there is a page of links
 
 
@@ -67,6 +69,7 @@ def build_admin(shown: Shown) -> ASGIApp:
             Route("/health", pages.health),
             Route("/openapi.json", pages.openapi),
             Route("/admin/replicas", pages.replicas),
+            Route("/admin/lanes", pages.lanes),
             Route("/admin/fleet", pages.fleet),
             Route("/admin/suppliers", pages.suppliers),
             Route("/admin/suppliers/{supplier}/unplug", pages.unplug, methods=["POST"]),
@@ -86,7 +89,9 @@ def _is_console_page(path: str) -> bool:
 class _Pages:
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
-        self._registry = make_registry(MetricsCollector(shown.meter, shown.replicas, lambda: shown.books.status))
+        self._registry = make_registry(
+            MetricsCollector(shown.meter, shown.replicas, lambda: shown.books.status, shown.lanes)
+        )
         self._openapi = msgspec.json.encode(describe(shown.fleet, shown.gateway_url, shown.admin_url))
 
     async def metrics(self, request: Request) -> Response:
@@ -106,6 +111,9 @@ class _Pages:
 
     async def replicas(self, _: Request) -> Response:
         return _json(ReplicasAnswer(replicas=list(self._shown.replicas())))
+
+    async def lanes(self, _: Request) -> Response:
+        return _json(LanesAnswer(lanes=list(self._shown.lanes())))
 
     async def fleet(self, _: Request) -> Response:
         return _json(fleet_answer(self._shown.fleet))

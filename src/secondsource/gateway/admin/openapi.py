@@ -13,6 +13,7 @@ from secondsource.core.fleet import Fleet
 from secondsource.gateway.admin.answers import (
     FleetAnswer,
     Health,
+    LanesAnswer,
     PlugAnswer,
     ReplicasAnswer,
     RequestAnswer,
@@ -47,7 +48,7 @@ ADMIN_ERRORS = (400, 401, 403, 404, 405, 500)
 
 def describe(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
     """Return the OpenAPI document of a fleet that is served at these addresses."""
-    answers = (RequestAnswer, ReplicasAnswer, FleetAnswer, SuppliersAnswer, PlugAnswer, Health)
+    answers = (RequestAnswer, ReplicasAnswer, LanesAnswer, FleetAnswer, SuppliersAnswer, PlugAnswer, Health)
     _, admin_schemas = msgspec.json.schema_components(answers, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -153,6 +154,7 @@ def _admin_paths(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
         "/openapi.json": ("openapi", "This document", {"type": "object"}, "application/json"),
         "/admin/replicas": ("listReplicas", "Every replica as it stands", _ref("ReplicasAnswer"), "application/json"),
         "/admin/suppliers": ("listSuppliers", "Every supplier", _ref("SuppliersAnswer"), "application/json"),
+        "/admin/lanes": ("listLanes", "Every lane as it stands", _ref("LanesAnswer"), "application/json"),
         "/admin/fleet": ("showFleet", "The fleet without secrets", _ref("FleetAnswer"), "application/json"),
         "/admin/requests/{request_id}": (
             "showRequest",

@@ -6,7 +6,6 @@ see `pause_s`.
 """
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import time
@@ -20,9 +19,11 @@ import msgspec
 from secondsource.core.fleet import Pool
 from secondsource.core.records import LedgerRecord
 from secondsource.gateway.books.absorption import Absorbed
-from secondsource.gateway.books.journal import Journal, JournalError
+from secondsource.gateway.books.journal import JournalError
+from secondsource.gateway.books.journal_end import JournalEnd
 from secondsource.gateway.books.ledger import Ledger
-from secondsource.gateway.books.ledger_schema import JOURNAL_DIRECTORY, LEDGER_FILE, Attempt
+from secondsource.gateway.books.ledger_schema import LEDGER_FILE, Attempt
+from secondsource.policy.limits import PastUse
 
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
@@ -68,12 +69,10 @@ class Books:
         self.ledger_path = state_dir / LEDGER_FILE
         self._state_dir = state_dir
         self._pools = tuple(pools)
-        self._worker = worker
         self._clock_ns = clock_ns
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._ledger: Ledger | None = None
-        self._journal: Journal | None = None
-        self._flushing = False  # a flush is due in this turn of the loop
+        self._end = JournalEnd(state_dir, worker, clock_ns)
         self._absorbing: asyncio.Task[None] | None = None
         self._status = BooksStatus()
         self._rent_noted_at = 0.0
@@ -82,7 +81,7 @@ class Books:
         """Take the ledger and settle what a dead process left; raises InputError when another one owns it."""
         try:
             recovered = await self._in_thread(self._open)
-            self._journal = Journal(self._state_dir / JOURNAL_DIRECTORY, self._worker, self._clock_ns())
+            self._end.open()
         except BaseException:
             await self._close()
             raise
@@ -91,28 +90,21 @@ class Books:
 
     def append(self, record: LedgerRecord) -> None:
         """Write one record to the journal; raises JournalError when a reservation cannot be written."""
-        assert self._journal is not None, "the books are not open"
-        self._journal.append(record)
-        if self._journal.waiting and not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+        self._end.append(record)
 
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._journal is not None:
-            # What the disk refuses is kept, and new work is refused, until a pass or a reservation gets it written.
-            with contextlib.suppress(JournalError):
-                self._journal.flush()
+    @property
+    def refusing(self) -> bool:
+        """Whether new work must be refused, as it could not be written."""
+        return self._end.refusing
 
     @property
     def status(self) -> BooksStatus:
         """How the books stood after the last pass, and whether new work is refused now."""
-        refusing = self._journal is None or self._journal.refusing
-        return msgspec.structs.replace(self._status, refusing=refusing)
+        return msgspec.structs.replace(self._status, refusing=self.refusing)
 
     async def attempts_of(self, request_id: str) -> list[Attempt]:
         """Return a request's attempts in order, everything appended so far included."""
-        self._flush()
+        self._end.flush()
 
         def answer() -> list[Attempt]:
             ledger = self._open_ledger()
@@ -122,30 +114,23 @@ class Books:
 
         return await self._in_thread(answer)
 
+    async def used_so_far(self) -> list[PastUse]:
+        """Return what keys and tenants used today and of late; to be asked before anything new is written."""
+        return await self._in_thread(lambda: self._open_ledger().used_so_far(self._clock_ns()))
+
     async def stop(self) -> None:
         """Absorb the rest and let go; what cannot be absorbed stays in the journal for the next start."""
         if self._absorbing is not None:
             self._absorbing.cancel()
             await asyncio.gather(self._absorbing, return_exceptions=True)
             self._absorbing = None
-        if self._journal is not None:
-            try:
-                self._journal.flush()
-            except JournalError as error:
-                self._log(f"the last settlements are lost: {error}")
-            self._journal.close()
-            self._journal = None
+        self._end.close()
         try:
             await self._in_thread(self._absorb_rest)
         except (sqlite3.Error, OSError) as error:
             self._log(f"the ledger will be completed from the journal at the next start: {error}")
         await self._close()
 
-    async def _keep_absorbing(self) -> None:
-        while True:
-            try:
-                if self._journal is not None and self._journal.refusing:
-                    self._journal.flush()
     async def reload(self, pools: Sequence[Pool]) -> None:
         """Count the rent of these pools from now on, and no other's."""
         self._pools = tuple(pools)
@@ -154,6 +139,11 @@ class Books:
         except (sqlite3.Error, OSError) as error:
             self._log(f"the new pools' rent is not counted before the next start: {error}")
 
+    async def _keep_absorbing(self) -> None:
+        while True:
+            try:
+                if self._end.refusing:
+                    self._end.try_again()
                 pause = await self._in_thread(self._make_pass)
             except (sqlite3.Error, OSError, JournalError) as error:
                 if str(error) != self._status.error:

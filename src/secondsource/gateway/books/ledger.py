@@ -17,6 +17,8 @@ from secondsource.gateway.books import ledger_schema
 from secondsource.gateway.books.absorption import CHUNK_BYTES, Absorbed, Absorber, transaction
 from secondsource.gateway.books.journal import remove_unborn
 from secondsource.gateway.books.ledger_schema import Attempt
+from secondsource.gateway.books.used_so_far import used_so_far
+from secondsource.policy.limits import PastUse
 
 PASS_BYTES = 2 * CHUNK_BYTES  # of journal per pass, so that a question asked meanwhile does not wait for long
 CHECKPOINT_PAGES = 4000
@@ -58,9 +60,19 @@ class Ledger:
         """Return a request's attempts in order, as far as they are absorbed."""
         return ledger_schema.read_attempts(self._connection, request_id)
 
+    def used_so_far(self, now_ns: int) -> list[PastUse]:
+        """Return what keys and tenants used today and of late, as far as it is absorbed."""
+        return used_so_far(self._connection, now_ns)
+
     def irregularities(self) -> dict[str, int]:
         """Return how often each thing happened that should not: see `ledger_schema.read_irregularities`."""
         return ledger_schema.read_irregularities(self._connection)
+
+    def change_rent(self, pools: Sequence[Pool], now_ns: int) -> None:
+        """End every rent now, and begin those of these pools."""
+        self.extend_rent(now_ns)
+        self._rents = []
+        self.start_rent(pools, now_ns)
 
     def start_rent(self, pools: Sequence[Pool], now_ns: int) -> None:
         """Begin to count the hours for which pools that cost by the hour are rented, busy or idle."""
@@ -68,12 +80,6 @@ class Ledger:
             for pool in pools:
                 if not pool.price.nano_usd_per_replica_hour:
                     continue
-    def change_rent(self, pools: Sequence[Pool], now_ns: int) -> None:
-        """End every rent now, and begin those of these pools."""
-        self.extend_rent(now_ns)
-        self._rents = []
-        self.start_rent(pools, now_ns)
-
                 (rent_id,) = self._connection.execute(
                     "INSERT INTO rent (pool, supplier, chip, model, replicas, nano_usd_per_replica_hour, from_ns, "
                     "until_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING rent_id",

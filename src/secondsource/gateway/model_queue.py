@@ -1,0 +1,151 @@
+"""One model's queue: what its `Admission` decides is done here, to the exchanges that arrive, wait and end."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from secondsource.core.fleet import Lane
+from secondsource.gateway.exchange import Exchange
+from secondsource.policy.admission import Admission, Refused, Request, Room
+from secondsource.policy.expectation import Expectation
+from secondsource.policy.fair_queue import State, Ticket
+from secondsource.policy.routing import Router
+from secondsource.policy.views import LaneView
+
+FEW = 0.25  # of all slots: with fewer free, somebody may be sent away, and known when coming back
+
+
+class ModelQueue:
+    """Who runs, who waits and who is sent away of one model's requests."""
+
+    def __init__(
+        self,
+        model: str,
+        router: Router,
+        expectation: Expectation,
+        start: Callable[[Exchange], None],
+        send_away: Callable[[Exchange, Refused, bool], None],  # and whether no replica is to be had at all
+    ) -> None:
+        self.expectation = expectation
+        self._model = model
+        self._router = router
+        self._start = start
+        self._send_away = send_away
+        self._slots = self._in_use = 0
+        self._filling = False
+        self._waiting: dict[Ticket, Exchange] = {}
+        self._lanes: tuple[Lane, ...] = ()
+        self._admission: Admission
+        self._patience_s: dict[str, float] = {}
+
+    def reload(self, lanes: Sequence[Lane], weights: Mapping[str, float], now: float) -> None:
+        """Take the lanes and the tenants' weights as they are now; each lane has a `ttft_s`. Who waits asks again."""
+        self._lanes = tuple(lanes)
+        self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
+        self._slots = self._router.slots(self._model, now)
+        self._admission = Admission(lanes, weights, max(self._slots, 1), now)
+        waiting, self._waiting = self._waiting, {}
+        for ticket, exchange in waiting.items():
+            ticket.state = State.OVER
+            self.arrive(exchange, ticket.fingerprint)
+
+    def arrive(self, exchange: Exchange, fingerprint: int = 0) -> None:
+        """Start a request, let it wait, or send it away."""
+        now = time.monotonic()
+        principal, admission = exchange.principal, self._admission
+        if not self._slots:
+            self._look(now)
+            if not self._slots and self._router.soonest(self._model, now) - now > self._patience_s[principal.lane]:
+                self._start(exchange)  # nobody is to be had in time: it says so itself, and until when
+                return
+        free = self._slots - self._in_use
+        if not fingerprint and (admission.waiting or free <= self._slots * FEW):
+            fingerprint = _fingerprint(exchange)
+        expected = self.expectation.of(exchange.size)
+        request = Request(principal.tenant, principal.lane, expected.work_s, expected.first_token_s, fingerprint)
+        decision = admission.arrive(request, Room(max(free, 0), self._slots), now)
+        if isinstance(decision, Refused):
+            self._send_away(exchange, decision, not self._slots)
+        else:
+            exchange.ticket = decision
+            if decision.state is State.RUNNING:
+                self._in_use += 1
+                self._start(exchange)
+            else:
+                exchange.waiting = True
+                self._waiting[decision] = exchange
+        if admission.evicted:
+            self._answer_evicted()
+
+    def ended(self, ticket: Ticket) -> None:
+        """Note that a request has its answer, or that its client has left."""
+        if ticket.state is State.RUNNING:
+            self._in_use -= 1
+            if self._waiting and not self._filling:
+                # Later in this turn of the loop: the last attempt lets its replica go after its answer has left.
+                self._filling = True
+                asyncio.get_running_loop().call_soon(self._fill)
+        else:
+            self._waiting.pop(ticket, None)
+        self._admission.forget(ticket)
+
+    def found_full(self) -> None:
+        """Note that a request that was let through found no replica: there is less room than was thought."""
+        self._look(time.monotonic())
+
+    def tick(self, now: float) -> None:
+        """Look at what room there is, and at who waits; to be called every half second or oftener."""
+        self._look(now)
+        self._admission.tick(now)
+        self._answer_evicted()
+        if self._waiting:
+            self._fill()
+
+    def _look(self, now: float) -> None:
+        self._slots = self._router.slots(self._model, now)
+        if self._slots:
+            self._admission.rate.expected = float(self._slots)
+
+    def _fill(self) -> None:
+        self._filling = False
+        now, admission = time.monotonic(), self._admission
+        while (free := self._slots - self._in_use) > 0:
+            ticket = admission.take(Room(free, self._slots), now)
+            if ticket is None:
+                break
+            exchange = self._waiting.pop(ticket)
+            exchange.waiting = False
+            self._in_use += 1
+            self._start(exchange)
+        self._answer_evicted()
+
+    def _answer_evicted(self) -> None:
+        evicted, self._admission.evicted = self._admission.evicted, []
+        for refused in evicted:
+            assert refused.ticket is not None
+            exchange = self._waiting.pop(refused.ticket)
+            exchange.ticket = None
+            self._send_away(exchange, refused, not self._slots)
+
+    def views(self, running: Mapping[str, int], refused: Mapping[tuple[str, str], int]) -> list[LaneView]:
+        """Return the lanes as they stand; `running` by lane, `refused` by lane and reason, of all models."""
+        return [
+            LaneView(
+                model=self._model,
+                lane=lane.name,
+                priority=lane.priority,
+                ttft_s=lane.ttft_s,
+                max_waiting=lane.max_waiting,
+                running=running.get(lane.name, 0),
+                waiting=self._admission.waiting_in(lane.name),
+                places=self._admission.places_in(lane.name),
+                slots=self._slots,
+                refused={reason: count for (name, reason), count in refused.items() if name == lane.name},
+            )
+            for lane in self._lanes
+        ]
+
+
+def _fingerprint(exchange: Exchange) -> int:
+    """Return what a client that was sent away is known by when it comes back: its key, and what it asks."""
+    return hash((exchange.principal.sha256, *map(bytes, exchange.ask.fields.values()))) or 1
