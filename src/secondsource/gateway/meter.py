@@ -78,10 +78,10 @@ class AttemptCounts:
 
     __slots__ = ("chip", "durations", "kinds", "model", "supplier", "tokens_cached", "tokens_in", "tokens_out")
 
-    def __init__(self, reserved: Reserved) -> None:
-        self.supplier = reserved.supplier
-        self.chip = reserved.chip
-        self.model = reserved.model
+    def __init__(self, supplier: str, chip: str, model: str) -> None:
+        self.supplier = supplier
+        self.chip = chip
+        self.model = model
         self.kinds: defaultdict[tuple[Kind, Outcome], int] = defaultdict(int)
         self.durations: defaultdict[Outcome, Histogram] = defaultdict(_durations)
         self.tokens_in = Histogram(TOKEN_BOUNDS)
@@ -159,7 +159,8 @@ class Meter:
         """Count an attempt."""
         counts = self.attempts.get((reserved.pool, reserved.endpoint))
         if counts is None:
-            counts = self.attempts[reserved.pool, reserved.endpoint] = AttemptCounts(reserved)
+            counts = AttemptCounts(reserved.supplier, reserved.chip, reserved.model)
+            self.attempts[reserved.pool, reserved.endpoint] = counts
         counts.kinds[reserved.kind, settled.outcome] += 1
         counts.durations[settled.outcome].observe(settled.duration_ns)
         if settled.tokens_in or settled.tokens_out:

@@ -4,8 +4,8 @@ import msgspec
 
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.authentication import Authentication
-from secondsource.gateway.books.books import Books
 from secondsource.gateway.client import Request
+from secondsource.gateway.place import ProcessBooks
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Endpoint, RequestError
 from secondsource.policy.routing import Router
@@ -18,7 +18,7 @@ MODELS_PATH = "/v1/models"
 class PlainAnswers:
     """Answers at once what needs no replica."""
 
-    def __init__(self, fleet: Fleet, router: Router, books: Books, authentication: Authentication) -> None:
+    def __init__(self, fleet: Fleet, router: Router, books: ProcessBooks, authentication: Authentication) -> None:
         self._router = router
         self._books = books
         self.stopping = False
@@ -45,7 +45,7 @@ class PlainAnswers:
 
     def _ready(self) -> tuple[int, bytes]:
         missing = [model for model in self._models if not self._router.ready(model)]
-        if self._books.status.refusing:
+        if self._books.refusing:
             why = "the ledger cannot be written"
         elif self.stopping:
             why = "stopping"

@@ -1,6 +1,7 @@
 """The request log: one JSON line for each request, at its end, without a word of what was said unless asked for.
 
-`<state_dir>/requests.jsonl` is the newest file; `requests.1.jsonl` is the one before it, and so on. What ends in
+`<state_dir>/requests.jsonl` is the newest file; `requests.1.jsonl` is the one before it, and so on. Each of several
+workers has files of its own: `requests.w1.jsonl`. What ends in
 one turn of the loop is one `write` of whole lines, so that a reader never meets two lines in one. It is a
 convenience and no record: what cannot be written is dropped and counted, and the request goes on. `docs/logs.md`
 lists the fields.
@@ -63,8 +64,11 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
 class RequestLog:
     """The open end of the log; to be used from one thread."""
 
-    def __init__(self, directory: Path, rotate_at: int = ROTATE_AT_BYTES, kept: int = KEPT_FILES) -> None:
-        self.path = directory / "requests.jsonl"
+    def __init__(
+        self, directory: Path, rotate_at: int = ROTATE_AT_BYTES, kept: int = KEPT_FILES, worker: int = 0
+    ) -> None:
+        self._name = f"requests.w{worker}" if worker else "requests"
+        self.path = directory / f"{self._name}.jsonl"
         self.dropped = 0  # lines that could not be written
         self._directory = directory
         self._rotate_at = rotate_at
@@ -112,7 +116,7 @@ class RequestLog:
         self._size = os.fstat(self._file).st_size
 
     def _numbered(self, number: int) -> Path:
-        return self._directory / f"requests.{number}.jsonl"
+        return self._directory / f"{self._name}.{number}.jsonl"
 
 
 def tried(reserved: Reserved, settled: Settled) -> TriedLine:

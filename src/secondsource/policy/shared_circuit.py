@@ -176,5 +176,5 @@ class CircuitDesk:
         if self._turn is None or now >= self._turn_ends:
             workers = sorted(self._known)
             later = [worker for worker in workers if self._turn is not None and worker > self._turn]
-            self._turn = (later or workers or [None])[0]
+            self._turn = next(iter(later or workers), None)
             self._turn_ends = now + TURN_S
