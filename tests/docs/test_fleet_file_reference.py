@@ -17,6 +17,7 @@ HEADERS = {
     "admin": "[admin]",
     "timeouts": "[timeouts]",
     "limits": "[limits]",
+    "images": "[images]",
     "logging": "[logging]",
     "tracing": "[tracing]",
     "suppliers": "[suppliers.s]",

@@ -17,6 +17,7 @@ from tests.faults.connection import Connection, PeerGoneError
 from tests.faults.dialects import Dialect, Refusal, fits, prompt_bytes, understand
 from tests.faults.fault import HEALTHY, Fault
 from tests.faults.misbehave import Seen
+from tests.faults.painter import paint
 from tests.faults.rendering import Answer
 from tests.faults.validity import malformed
 
@@ -65,6 +66,7 @@ class Wall:
     quirk: lm.Quirk | None = None
     trims: bool = False  # its template trims white space at the end of the turn so far
     pace: float = 0.0  # seconds between tokens
+    painting: float = 0.0  # seconds for an image
     otherwise: Fault = HEALTHY
     decide: Callable[[Seen], Fault] | None = None
     script: deque[Fault] = field(default_factory=deque)
@@ -172,9 +174,12 @@ class Wall:
             seen.status = 400
             await connection.write(wire.plain(400, wire.error_body(why, "invalid_request_error", None)))
             return
-        if not seen.path.endswith("/completions"):
+        if seen.path.endswith("/images/generations"):
+            await paint(connection, seen, self.painting)
+            return
+        if seen.path.endswith("/embeddings"):
             seen.status = 200
-            await connection.write(wire.plain(200, self._other_work(seen)))
+            await connection.write(wire.plain(200, self._embed(seen)))
             return
         work = understand(seen.path, seen.body, self.dialect, self.quirk, trims=self.trims)
         if not isinstance(work, Refusal):
@@ -190,20 +195,16 @@ class Wall:
         else:
             await misbehave.send_whole(connection, answer, seen)
 
-    def _other_work(self, seen: Seen) -> bytes:
-        """Return the answer to a request for embeddings or for an image."""
-        if seen.path.endswith("/embeddings"):
-            inputs = seen.body.get("input", "")
-            inputs = inputs if isinstance(inputs, list) else [inputs]
-            data = [
-                {"object": "embedding", "index": index, "embedding": [len(str(text)) / 10, 0.5, -0.25]}
-                for index, text in enumerate(inputs)
-            ]
-            seen.tokens_in = sum(len(lm.tokenize(str(text).encode())) for text in inputs)
-            usage = {"prompt_tokens": seen.tokens_in, "total_tokens": seen.tokens_in}
-            return json.dumps({"object": "list", "data": data, "model": self.model, "usage": usage}).encode()
-        image = {"b64_json": "iVBORw0KGgo=", "revised_prompt": None}
-        return json.dumps({"created": 1760000000, "data": [image] * int(seen.body.get("n") or 1)}).encode()
+    def _embed(self, seen: Seen) -> bytes:
+        inputs = seen.body.get("input", "")
+        inputs = inputs if isinstance(inputs, list) else [inputs]
+        data = [
+            {"object": "embedding", "index": index, "embedding": [len(str(text)) / 10, 0.5, -0.25]}
+            for index, text in enumerate(inputs)
+        ]
+        seen.tokens_in = sum(len(lm.tokenize(str(text).encode())) for text in inputs)
+        usage = {"prompt_tokens": seen.tokens_in, "total_tokens": seen.tokens_in}
+        return json.dumps({"object": "list", "data": data, "model": self.model, "usage": usage}).encode()
 
     def _about(self, path: str, body: dict[str, Any]) -> bytes:
         """Return what this engine says about itself, and llama.cpp's small services."""

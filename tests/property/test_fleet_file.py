@@ -54,6 +54,7 @@ def pools(draw: st.DrawFn, supplier: str) -> Pool:
         nano_usd_per_million_cached_tokens=nano_usd,
         nano_usd_per_million_output_tokens=nano_usd,
     )
+    image_steps = st.builds(Price, nano_usd_per_image_step_megapixel=st.integers(1, 10**15))
     return Pool(
         name=draw(names),
         supplier=supplier,
@@ -62,7 +63,7 @@ def pools(draw: st.DrawFn, supplier: str) -> Pool:
         upstream_model=draw(models),
         replicas=tuple(draw(st.lists(urls, min_size=1, max_size=3))),
         chips_per_replica=chips,
-        price=draw(st.one_of(st.just(hourly), tokens)),
+        price=draw(st.one_of(st.just(hourly), tokens, image_steps)),
         api_key_env=draw(st.none() | st.text("A_", min_size=1, max_size=9)),
         weight=draw(st.floats(0.000001, 1000000)),
         order=draw(st.integers(0, 9)),
@@ -70,6 +71,8 @@ def pools(draw: st.DrawFn, supplier: str) -> Pool:
         context_tokens=draw(st.none() | st.integers(1, 10**9)),
         max_concurrency=draw(st.none() | st.integers(1, 10**6)),
         require_parity=draw(st.booleans()),
+        image_steps=draw(st.integers(1, 1000)),
+        image_size=draw(st.sampled_from(["1024x1024", "1x99999"])),
     )
 
 
@@ -140,6 +143,8 @@ def _lines(fleet: Fleet) -> Iterator[str]:
 def _prices(price: Price, chips: int) -> dict[str, object]:
     if price.nano_usd_per_replica_hour:
         return {"usd_per_chip_hour": dollars(price.nano_usd_per_replica_hour // chips)}
+    if price.nano_usd_per_image_step_megapixel:
+        return {"usd_per_image_step_megapixel": dollars(price.nano_usd_per_image_step_megapixel)}
     return {
         "usd_per_million_input_tokens": dollars(price.nano_usd_per_million_input_tokens),
         "usd_per_million_cached_tokens": dollars(price.nano_usd_per_million_cached_tokens),

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+IMAGE_SIZE = "1024x1024"  # width and height in pixels, where nobody says
+
 
 class Continuation(StrEnum):
     """How a cut answer can be continued at a pool."""
@@ -60,13 +62,22 @@ class Limits(Record, frozen=True, kw_only=True):
     kept: int = 4 * 1024 * 1024  # events kept so that a cut stream can go on elsewhere
 
 
+class ImageTerms(Record, frozen=True, kw_only=True):
+    """How long image jobs are kept, and how long one runs on without a client, in seconds; sizes in bytes."""
+
+    kept_s: float = 86_400.0  # a finished job and its answer, for the same Idempotency-Key
+    kept_bytes: int = 1024 * 1024 * 1024  # of all answers together; the oldest are let go of first
+    comes_back_s: float = 120.0  # a client that has left: its job runs on so long, and its answer waits so long
+
+
 class Price(Record, frozen=True, kw_only=True):
-    """What a pool costs: rent by the replica-hour, or a hosted API's price by the token."""
+    """What a pool costs: rent by the replica-hour, or a hosted API's price by the token or by the image-step."""
 
     nano_usd_per_replica_hour: int = 0
     nano_usd_per_million_input_tokens: int = 0
     nano_usd_per_million_cached_tokens: int = 0
     nano_usd_per_million_output_tokens: int = 0
+    nano_usd_per_image_step_megapixel: int = 0  # one denoising step of a million pixels
 
 
 class Cap(StrEnum):
@@ -116,6 +127,8 @@ class Pool(Record, frozen=True, kw_only=True):
     context_tokens: int | None = None
     max_concurrency: int | None = None  # attempts in flight at one replica
     require_parity: bool = False  # no traffic and no failover before `secondsource parity` found it at par
+    image_steps: int | None = None  # denoising steps of an image whose request names none
+    image_size: str = IMAGE_SIZE  # of an image whose request names none, for its price
 
 
 class Lane(Record, frozen=True, kw_only=True):
@@ -166,6 +179,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    images: ImageTerms = ImageTerms()
     logging: Logging = Logging()
     tracing: Tracing = Tracing()
     suppliers: tuple[Supplier, ...]

@@ -11,6 +11,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COLLECTOR_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[!-~]*)?")
+_IMAGE_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 NAME = text_rule(
@@ -53,6 +54,11 @@ COLLECTOR_URL = text_rule(
     '"http://127.0.0.1:4318"',
     lambda text: bool(_COLLECTOR_URL.fullmatch(text)),
 )
+IMAGE_SIZE = text_rule(
+    "an image's width and height in pixels",
+    '"1024x1024"',
+    lambda text: bool(_IMAGE_SIZE.fullmatch(text)),
+)
 CONTINUATION = one_of(Continuation)
 CAP = one_of(Cap)
 YES_OR_NO = true_or_false()
@@ -62,6 +68,7 @@ WORKERS = whole_number(1, 1024)
 CHIPS = whole_number(1, 1_000_000)
 ORDER = whole_number(0, 1_000_000)
 CONTEXT_TOKENS = whole_number(1, 1_000_000_000, "tokens")
+IMAGE_STEPS = whole_number(1, 1000, "steps")
 CONCURRENCY = whole_number(1, 1_000_000, "attempts")
 LIMIT_BYTES = whole_number(1024, 2**40, "bytes")
 SECONDS = number("0.001", "86400", "seconds")

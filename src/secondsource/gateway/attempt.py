@@ -13,6 +13,8 @@ from secondsource.gateway.wire import continuation, own_count, verdicts
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
+from secondsource.gateway.wire.image_events import ImageRelay, as_image_events, parse_image_usage
+from secondsource.gateway.wire.image_request import charged_pixel_steps
 from secondsource.gateway.wire.own_count import BYTES_PER_TOKEN
 from secondsource.gateway.wire.relay import Relay
 from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
@@ -25,7 +27,7 @@ NOTE_EVERY_S = 1.0
 COMPLETE_GRACE_S = 0.5  # for `[DONE]` and usage, once every choice has its finish reason
 PREPARATION_LIMIT = 16 * 1024 * 1024
 REFUSING = frozenset({400, 404, 405, 415, 422, 501})
-SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT, Outcome.UNPLUGGED})
+SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT, Outcome.UNPLUGGED, Outcome.INTERRUPTED})
 ALIVE = frozenset(
     {
         Outcome.OK,
@@ -93,7 +95,7 @@ class Attempt:
         self._body_bytes = 0
         self._call: Call | None = None
         self._preparing: asyncio.Task[None] | None = None
-        self._relay: Relay | None = None
+        self._relay: Relay | ImageRelay | None = None
         self._splice: Splice | None = None
         self._strips_ids = False
         self._paused = False
@@ -130,7 +132,7 @@ class Attempt:
             return encode(fields)
         fields = upstream_fields(plan.ask, pool.upstream_model)
         exact = plan.replica.state.continuation is Continuation.TOKENS
-        if exact and plan.ask.stream and plan.ask.choices == 1:
+        if exact and plan.ask.stream and plan.ask.choices == 1 and plan.ask.endpoint is not Endpoint.IMAGES:
             self._strips_ids = asking_for_token_ids(fields, plan.ask.endpoint, plan.replica.engine)
         return encode(fields)
 
@@ -208,7 +210,9 @@ class Attempt:
         if status == 200 and self.plan.ask.stream and not json:
             self._relay = self._make_relay(self.plan.event_limit)
 
-    def _make_relay(self, event_limit: int) -> Relay:
+    def _make_relay(self, event_limit: int) -> Relay | ImageRelay:
+        if self.plan.ask.endpoint is Endpoint.IMAGES:
+            return ImageRelay(self.plan.ask.choices, self.plan.body_limit)
         return Relay(
             self.plan.ask,
             self.owner.delivered,
@@ -243,7 +247,7 @@ class Attempt:
             return
         self._fail(outcome, detail)
 
-    def _relayed(self, relay: Relay, data: bytes) -> None:
+    def _relayed(self, relay: Relay | ImageRelay, data: bytes) -> None:
         while relay.may_skip and not self.owner.could_go_on_elsewhere():
             # One malformed event is no reason to lose the rest when nobody else could give it.
             data += relay.skip_malformed()
@@ -289,12 +293,12 @@ class Attempt:
     def _stream_whole(self, body: bytes) -> None:
         """Stream the answer of a replica that does not stream."""
         try:
-            events = as_events(body)
+            events = as_image_events(body) if self.plan.ask.endpoint is Endpoint.IMAGES else as_events(body)
         except msgspec.DecodeError:
             self._fail(Outcome.GARBLED, "neither a stream nor an answer with choices")
             return
         self._relay = relay = self._make_relay(self.plan.body_limit)
-        self._relayed(relay, relay.feed(events))
+        self._relayed(relay, relay.feed(events) + relay.end())
 
     @property
     def _continues(self) -> bool:
@@ -302,8 +306,9 @@ class Attempt:
 
     def _whole(self, body: bytes) -> Outcome:
         """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
-        if self.plan.ask.endpoint is Endpoint.IMAGES and b"event-stream" in self.headers.get(b"content-type", b""):
-            return Outcome.OK  # an image that comes in stages: passed on whole
+        images = self.plan.ask.endpoint is Endpoint.IMAGES
+        if images and b"event-stream" in self.headers.get(b"content-type", b""):
+            return Outcome.OK  # in stages, though nobody asked for that: passed on whole
         try:
             answer = verdicts.parse_answer(body)
         except msgspec.ValidationError:
@@ -315,7 +320,7 @@ class Attempt:
         if answer.error and bytes(answer.error) != b"null":
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
-        self._usage = parse_usage(answer.usage)
+        self._usage = parse_image_usage(answer.usage) if images else parse_usage(answer.usage)
         self._own_count = own_count.of_whole(self._usage, len(body), answer.choices)
         if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
@@ -343,6 +348,10 @@ class Attempt:
     def client_gone(self) -> None:
         """Leave the replica: nobody wants the answer any more."""
         self._end(Outcome.CLIENT_GONE)
+
+    def interrupted(self) -> None:
+        """Leave the replica: this process stops."""
+        self._end(Outcome.INTERRUPTED)
 
     def pause(self, *, paused: bool) -> None:
         """Hold the replica back while the client does not keep up."""
@@ -398,7 +407,7 @@ class Attempt:
         if learnt and self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
-    def _note(self, relay: Relay, now: float) -> None:
+    def _note(self, relay: Relay | ImageRelay, now: float) -> None:
         first, self._note_at = self._note_at == 0.0, now + NOTE_EVERY_S
         if not first:
             usage, _ = self._tokens(relay)
@@ -416,7 +425,7 @@ class Attempt:
                 )
             )
 
-    def _tokens(self, relay: Relay | None) -> tuple[Usage, bool]:
+    def _tokens(self, relay: Relay | ImageRelay | None) -> tuple[Usage, bool]:
         """Return the attempt's tokens, and whether they are our own count."""
         reported = relay.usage if relay is not None else self._usage
         counted = self._own_count
@@ -437,6 +446,9 @@ class Attempt:
         replica = self.plan.replica
         share = replica.clock.leave(now_ns, self._share_mark)
         usage, counted = self._tokens(self._relay)
+        if self.plan.ask.endpoint is Endpoint.IMAGES:
+            made = charged_pixel_steps(self.plan.ask, replica.pool, outcome, self.body)
+            usage = usage._replace(pixel_steps=made)
         cost = cost_nano_usd(replica.pool.price, share, usage)
         return Settled(
             attempt_id=self.plan.reserved.attempt_id,

@@ -19,12 +19,16 @@ from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway import tracing
 from secondsource.gateway.admin.application import MakeConsole, Shown
 from secondsource.gateway.attempt import Attempt
-from secondsource.gateway.authentication import NOBODY, Authentication
+from secondsource.gateway.authentication import NOBODY, Authentication, Principal
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
 from secondsource.gateway.entrance import Entrance
 from secondsource.gateway.exchange import Exchange, Observer
 from secondsource.gateway.fleet_clients import FleetClients
+from secondsource.gateway.images.asker import Asker, Wish
+from secondsource.gateway.images.job_answers import JOBS_PATH
+from secondsource.gateway.images.jobs import ImageJobs
+from secondsource.gateway.images.recording import Recording
 from secondsource.gateway.limiting import Limiting
 from secondsource.gateway.listening import Listening, bind, url_of
 from secondsource.gateway.meter import Meter
@@ -32,11 +36,14 @@ from secondsource.gateway.office import Office
 from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
+from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.request_log import RequestLine, RequestLog, on_one_line, short_line, tried
 from secondsource.gateway.tracing import RequestTrace, Tracing, start_tracing
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
+from secondsource.policy.image_failover import ImageFailover
+from secondsource.policy.limits import Limits
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
 from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, view_of
@@ -94,6 +101,7 @@ class Service(Observer):
         self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start)
         self._authentication = Authentication(fleet)
         self._plain = PlainAnswers(fleet, self.router, self.books, self._authentication)
+        self._images = ImageJobs(Path(fleet.state_dir), fleet, self, Recording(self.meter, self.log))
         self._take_settings()
         self._id_prefix = f"req_{os.urandom(8).hex()}"
         self._ids = 0
@@ -127,8 +135,14 @@ class Service(Observer):
         self._plain.reload(fleet, self._authentication)
         self._take_settings()
         self._entrance.reload(fleet)
+        self._images.reload(fleet)
         if self._office is not None:
             await self._office.reload(fleet, self._shown(self._office))
+
+    @property
+    def limits(self) -> Limits:
+        """What keys and tenants may use, as far as it is counted here."""
+        return self._entrance.limiting.limits
 
     @property
     def admin_url(self) -> str:
@@ -145,6 +159,7 @@ class Service(Observer):
             self._entrance.limiting.replay(await self.books.used_so_far())
             if self._office is not None:
                 await self._office.open()
+            self._images.start()
             await self._listen()
             if self._office is not None:
                 await self._office.show(self._shown(self._office))
@@ -177,6 +192,7 @@ class Service(Observer):
             await asyncio.sleep(SWEEP_S)
         self._connections.abort_all()
         await asyncio.sleep(0)
+        await self._images.stop()
         for exchange in list(self.exchanges.values()):
             exchange.client_gone()
         for task in self._tasks:
@@ -225,24 +241,27 @@ class Service(Observer):
             fleet=self.fleet,
             meter=self.meter,
             books=office.books,
-            replicas=self._replica_views,
-            running=self._running,
-            flows=self._flows,
-            lanes=self._lane_views,
+            replicas=self.replica_views,
+            running=self.running,
+            flows=self.flows,
+            lanes=self.lane_views,
             plug=self.plug,
             make_console=self._make_console,
             gateway_url=self.gateway_url,
             admin_url=office.admin_url,
         )
 
-    def _replica_views(self) -> list[ReplicaView]:
+    def replica_views(self) -> list[ReplicaView]:
+        """Return every replica as it stands."""
         now = time.monotonic()
         return [view_of(replica, now) for replica in self.router.replicas]
 
-    def _lane_views(self) -> list[LaneView]:
+    def lane_views(self) -> list[LaneView]:
+        """Return every model's lanes as they stand."""
         return self._entrance.views(self.exchanges.values())
 
-    def _flows(self) -> list[FlowView]:
+    def flows(self) -> list[FlowView]:
+        """Return what is being answered, by lane and pool."""
         running = Counter((exchange.principal.lane, exchange.pool) for exchange in self.exchanges.values())
         return [FlowView(lane=lane, pool=pool, requests=count) for (lane, pool), count in running.items()]
 
@@ -253,7 +272,8 @@ class Service(Observer):
             return 0
         return sum(exchange.unplug(supplier) for exchange in list(self.exchanges.values()))
 
-    def _running(self, request_id: str) -> RequestView | None:
+    async def running(self, request_id: str) -> RequestView | None:
+        """Return a request that is being answered, or None."""
         exchange = self.exchanges.get(request_id)
         if exchange is None:
             return None
@@ -293,11 +313,15 @@ class Service(Observer):
         self._write_log(short_line(request_id.decode(), status, message))
         return request_id
 
+    def new_request_id(self) -> str:
+        """Return an id that no request has had."""
+        return self._new_request_id().decode()
+
     def _new_request_id(self) -> bytes:
         self._ids += 1
         return f"{self._id_prefix}{self._ids:08x}".encode()
 
-    def handle(self, request: Request, connection: ClientConnection) -> Exchange | None:
+    def handle(self, request: Request, connection: ClientConnection) -> Exchange | Asker | None:
         """Answer a request, or start the exchange that will."""
         request_id = self._new_request_id()
         lines: Lines = [(b"x-request-id", request_id)]
@@ -307,6 +331,9 @@ class Service(Observer):
             endpoint = ENDPOINTS.get(request.path)
             if endpoint is not None and request.method == b"POST":
                 return self._exchange(endpoint, request, connection, request_id.decode())
+            if request.path.startswith(JOBS_PATH) and request.method == b"GET":
+                principal = self._authentication.require(request)
+                return self._images.shown(Asker(connection, principal, request_id.decode(), request.path))
             status, answer = self._plain.answer(request)
             self._log_simple(request, request_id.decode(), status, None)
             connection.respond(status, answer, lines)
@@ -323,27 +350,36 @@ class Service(Observer):
 
     def _exchange(
         self, endpoint: Endpoint, request: Request, connection: ClientConnection, request_id: str
-    ) -> Exchange | None:
+    ) -> Exchange | Asker | None:
         principal = self._authentication.require(request)
         ask = parse_request(endpoint, request.body, self._image_model)
         if not self.router.serves(ask.model):
             raise unknown_model(ask.model, self.fleet.models)
         principal = self._entrance.in_lane(principal, ask)
-        given = request.headers.get(b"traceparent")
+        if endpoint is Endpoint.IMAGES:
+            return self._images.asked(Wish(connection, ask, principal, request_id, request.headers, request.body))
+        return self.begin(connection, ask, principal, request_id, request.headers)
+
+    def begin(
+        self, recipient: Recipient, ask: Ask, principal: Principal, request_id: str, headers: dict[bytes, bytes]
+    ) -> Exchange:
+        """Make an exchange that answers `recipient`, and let it in."""
+        given = headers.get(b"traceparent")
         trace = None if self._tracing is None else tracing.begin(given, time.time_ns())
         self.meter.request_started(ask.path, ask.model, principal.lane)
+        failover = ImageFailover if ask.endpoint is Endpoint.IMAGES else Failover
         exchange = Exchange(
-            connection,
+            recipient,
             ask,
             principal,
             request_id,
-            _forwarded(request.headers, trace),
-            Failover(self.router, self._budget, ask.model),
+            _forwarded(headers, trace),
+            failover(self.router, self._budget, ask.model),
             self._surroundings,
             self,
         )
         self.exchanges[request_id] = exchange
-        exchange.tells = request.headers.get(TELL) == b"attempts"
+        exchange.tells = headers.get(TELL) == b"attempts"
         exchange.trace = trace
         if trace is not None:
             exchange.traceparent = trace.traceparent

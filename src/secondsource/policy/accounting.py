@@ -53,12 +53,13 @@ class ShareClock:
 
 
 class Usage(NamedTuple):
-    """Tokens of one attempt."""
+    """What one attempt used: tokens, and for images pixels."""
 
     tokens_in: int
     tokens_cached: int
     tokens_out: int
     tokens_hidden: int = 0  # of tokens_out: reasoning that is not shown
+    pixel_steps: int = 0  # of images: pixels times denoising steps, over all of them
 
 
 def cost_nano_usd(price: Price, replica_ns: int, usage: Usage) -> int:
@@ -68,6 +69,7 @@ def cost_nano_usd(price: Price, replica_ns: int, usage: Usage) -> int:
         uncached * price.nano_usd_per_million_input_tokens
         + usage.tokens_cached * price.nano_usd_per_million_cached_tokens
         + usage.tokens_out * price.nano_usd_per_million_output_tokens
+        + usage.pixel_steps * price.nano_usd_per_image_step_megapixel  # a million, too
     )
     by_time = replica_ns * price.nano_usd_per_replica_hour
     return _divide(

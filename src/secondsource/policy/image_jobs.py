@@ -4,18 +4,23 @@ submit ──► RUNNING ──► DONE               a job's attempt fails: els
    │          ▲
    └── the same again: joins it
 
-A job is known by the client's `Idempotency-Key`, for as long as it is kept, or by the fingerprint of the request while
-it runs. It runs on when its clients leave, for they come back. Times are seconds since 1970.
+A job is known by the client's `Idempotency-Key` for as long as it is kept, and by what is asked while it runs, or
+until somebody has had its images. It runs on for a while when its clients leave, for they come back. A job whose
+process has died is gone on with when it is asked for again. Times are seconds since 1970.
 """
 
-from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
-MOST_ATTEMPTS = 2
-KEPT_S = 86_400.0
-MEGAPIXEL = 1_000_000
+from secondsource.core.records import Outcome
+
+# After these the supplier has made nothing, and the attempt does not count against the one retry.
+MADE_NOTHING = frozenset({Outcome.CONNECT_FAILED, Outcome.THROTTLED, Outcome.NOT_OFFERED})
+# After these, and answers of no use, the supplier's own words are that there is nothing to pay for.
+CHARGED_NOTHING = MADE_NOTHING | {Outcome.CALLER_ERROR, Outcome.CONTEXT_OVERFLOW, Outcome.SERVER_ERROR}
+MOST_ATTEMPTS = 2  # that may have made images, for one asking
 
 
 class Status(StrEnum):
@@ -23,134 +28,70 @@ class Status(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
-    FAILED = "failed"
+    FAILED = "failed"  # the same again is another job
 
 
 class Verdict(StrEnum):
-    """What a request for an image comes to."""
+    """What a request for images comes to."""
 
-    START = "start"  # a new job: make the first attempt
-    JOIN = "join"  # it runs already: wait for it
+    START = "start"  # a new job
+    JOIN = "join"  # it runs: wait for it
+    RESUME = "resume"  # it ran in a process that has died: make it again, as the same job
     REPLAY = "replay"  # it has ended: answer as it was answered
     CONFLICT = "conflict"  # this Idempotency-Key was used for another request
 
 
-class Next(StrEnum):
-    """What to do after an attempt has failed."""
-
-    AGAIN_ELSEWHERE = "again_elsewhere"
-    GIVE_UP = "give_up"
-
-
-class Job(msgspec.Struct, kw_only=True):
-    """One job; journalled whole at each change, so that a restart finds it."""
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as it stands."""
 
     job_id: str
     tenant: str
+    lane: str
+    key_id: str
     idempotency_key: str  # "" where the client gave none
-    fingerprint: str  # of the key and the request's body
+    fingerprint: str  # of what is asked
+    request_id: str  # the ledger's, of the last run
+    owner: str  # the process that runs it, or did
     began: float
     status: Status = Status.RUNNING
-    attempts: int = 0
-    tried_suppliers: list[str] = []  # not to be asked again
-    steps_done: int = 0
-    steps: int = 0  # 0 while nobody has said
+    background: bool = False  # somebody was told to ask for it later, so that it runs to its end
+    runs: int = 1  # by how many processes
+    partial_images: int = 0  # that have come
+    had: bool = False  # some client has had the answer
     ended: float = 0.0
+    wanted: float = 0.0  # when another process last had a client waiting for it
+    http_status: int = 0
+    error: bytes = b""  # the error's body
 
 
-class ImageJobs:
-    """The jobs of a gateway."""
+class Asked(NamedTuple):
+    """A request as far as it decides which job it is."""
 
-    __slots__ = ("_by_fingerprint", "_by_key", "_jobs")
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
-        self._by_key: dict[tuple[str, str], Job] = {}  # tenant and Idempotency-Key
-        self._by_fingerprint: dict[str, Job] = {}  # of jobs that run
-
-    def submit(
-        self, job_id: str, tenant: str, idempotency_key: str, fingerprint: str, now: float
-    ) -> tuple[Verdict, Job]:
-        """Return what a request comes to, and its job: a new one by `job_id`, or the one that it joins."""
-        found = self._by_key.get((tenant, idempotency_key)) if idempotency_key else None
-        if found is not None and found.fingerprint != fingerprint:
-            return Verdict.CONFLICT, found
-        if found is not None and found.status is not Status.FAILED:
-            return (Verdict.JOIN if found.status is Status.RUNNING else Verdict.REPLAY), found
-        running = self._by_fingerprint.get(fingerprint)
-        if running is not None and running.tenant == tenant:
-            if idempotency_key and not running.idempotency_key:
-                running.idempotency_key = idempotency_key
-                self._by_key[tenant, idempotency_key] = running
-            if idempotency_key in ("", running.idempotency_key):
-                return Verdict.JOIN, running
-        job = Job(job_id=job_id, tenant=tenant, idempotency_key=idempotency_key, fingerprint=fingerprint, began=now)
-        self._keep(job)
-        return Verdict.START, job
-
-    def get(self, job_id: str) -> Job | None:
-        """Return a job by its id, as `/v1/images/jobs/{id}` asks for it."""
-        return self._jobs.get(job_id)
-
-    def attempted(self, job: Job, supplier: str) -> None:
-        """Note that an attempt is about to be sent."""
-        assert job.status is Status.RUNNING, "an attempt for a job that has ended"
-        assert job.attempts < MOST_ATTEMPTS, "one attempt too many"
-        job.attempts += 1
-        job.tried_suppliers.append(supplier)
-
-    def progressed(self, job: Job, steps_done: int, steps: int) -> None:
-        """Note progress, which a second attempt never takes back."""
-        job.steps_done, job.steps = max(job.steps_done, steps_done), steps
-
-    def done(self, job: Job, now: float) -> None:
-        """Note that a job has its images."""
-        self._end(job, Status.DONE, now)
-
-    def failed(self, job: Job, now: float, *, callers_own: bool = False) -> Next:
-        """Note a failed attempt, which is the operator's to pay; `callers_own` is an error that will not go away."""
-        if not callers_own and job.attempts < MOST_ATTEMPTS:
-            return Next.AGAIN_ELSEWHERE
-        self._end(job, Status.FAILED, now)
-        return Next.GIVE_UP
-
-    def restore(self, jobs: Iterable[Job], now: float) -> list[tuple[Job, Next]]:
-        """Take in the jobs of a gateway that has died; returns those that ran, and what to do with each.
-
-        Whatever their attempt made is lost, so it counts as failed.
-        """
-        interrupted = []
-        for job in jobs:
-            if job.status is Status.RUNNING or now - job.ended < KEPT_S:
-                self._keep(job)
-            if job.status is Status.RUNNING:
-                interrupted.append((job, self.failed(job, now)))
-        return interrupted
-
-    def sweep(self, now: float) -> None:
-        """Forget jobs that ended long ago."""
-        old = [job for job in self._jobs.values() if job.status is not Status.RUNNING and now - job.ended >= KEPT_S]
-        for job in old:
-            del self._jobs[job.job_id]
-            if self._by_key.get((job.tenant, job.idempotency_key)) is job:
-                del self._by_key[job.tenant, job.idempotency_key]
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def _keep(self, job: Job) -> None:
-        self._jobs[job.job_id] = job
-        if job.idempotency_key:
-            self._by_key[job.tenant, job.idempotency_key] = job
-        if job.status is Status.RUNNING:
-            self._by_fingerprint[job.fingerprint] = job
-
-    def _end(self, job: Job, status: Status, now: float) -> None:
-        job.status, job.ended = status, now
-        if self._by_fingerprint.get(job.fingerprint) is job:
-            del self._by_fingerprint[job.fingerprint]
+    fingerprint: str
+    idempotency_key: str
 
 
-def images_nano_usd(nano_usd_per_megapixel_step: int, images: int, steps: int, width: int, height: int) -> int:
-    """Return the price of images by their size in pixels and their denoising steps, rounded half up once."""
-    return (nano_usd_per_megapixel_step * images * steps * width * height + MEGAPIXEL // 2) // MEGAPIXEL
+def judge(asked: Asked, keyed: Job | None, same: Job | None, *, alive: bool, undelivered_since: float) -> Verdict:
+    """Return what a request comes to.
+
+    `keyed` is the tenant's job of that `Idempotency-Key`. Without one, `same` is the last job that asked the same
+    with the same API key. `alive` says whether the process that runs the one given lives. An answer that nobody has
+    had is replayed without a key if its job ended after `undelivered_since`.
+    """
+    if keyed is not None and keyed.fingerprint != asked.fingerprint:
+        return Verdict.CONFLICT
+    job = keyed if keyed is not None else same
+    if job is None or job.status is Status.FAILED:
+        return Verdict.START
+    if keyed is None and asked.idempotency_key and job.idempotency_key:
+        return Verdict.START  # two keys are two jobs
+    if job.status is Status.RUNNING:
+        return Verdict.JOIN if alive else Verdict.RESUME
+    if keyed is not None or (not job.had and job.ended > undelivered_since):
+        return Verdict.REPLAY
+    return Verdict.START
+
+
+def may_be_charged(outcome: Outcome) -> bool:
+    """Return whether a supplier may charge for an attempt that ended so; where nobody can know, it is taken to."""
+    return outcome not in CHARGED_NOTHING

@@ -1,112 +1,108 @@
-"""Image jobs: one generation whoever retries, elsewhere once, over a restart too."""
+"""Image jobs: what a request comes to, and what happens when an attempt fails."""
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from secondsource.policy.image_jobs import KEPT_S, MOST_ATTEMPTS, ImageJobs, Job, Next, Status, Verdict, images_nano_usd
+from secondsource.core.records import Outcome
+from secondsource.policy.failover import Next, Verdict
+from secondsource.policy.image_failover import ImageFailover
+from secondsource.policy.image_jobs import Asked, Job, Status, judge, may_be_charged
+from secondsource.policy.image_jobs import Verdict as Judged
+from secondsource.policy.retry_budget import RetryBudget
+from tests.fleets import MODEL, pool, replica_of, router
 
-
-def started(jobs: ImageJobs, key: str = "", fingerprint: str = "f", job_id: str = "1") -> Job:
-    verdict, job = jobs.submit(job_id, "acme", key, fingerprint, 0.0)
-    assert verdict is Verdict.START
-    jobs.attempted(job, "azure")
-    return job
-
-
-def test_the_same_request_joins_while_it_runs_and_not_afterwards() -> None:
-    jobs = ImageJobs()
-    job = started(jobs)
-    assert jobs.submit("2", "acme", "", "f", 1.0) == (Verdict.JOIN, job)
-    jobs.done(job, 2.0)
-    assert jobs.submit("3", "acme", "", "f", 3.0)[0] is Verdict.START  # a second image was asked for
-
-
-def test_an_idempotency_key_joins_replays_and_conflicts() -> None:
-    jobs = ImageJobs()
-    job = started(jobs, "k")
-    assert jobs.submit("2", "acme", "k", "f", 1.0) == (Verdict.JOIN, job)
-    assert jobs.submit("2", "acme", "k", "other", 1.0)[0] is Verdict.CONFLICT
-    assert jobs.submit("2", "globex", "k", "g", 1.0)[0] is Verdict.START  # another tenant's key is another key
-    jobs.done(job, 2.0)
-    assert jobs.submit("3", "acme", "k", "f", 3.0) == (Verdict.REPLAY, job)
+JOB = Job(
+    job_id="imgjob_1",
+    tenant="acme",
+    lane="paid",
+    key_id="k",
+    idempotency_key="",
+    fingerprint="f",
+    request_id="req_1",
+    owner="me",
+    began=100.0,
+)
+DONE = msgspec.structs.replace(JOB, status=Status.DONE, ended=110.0)
 
 
-def test_two_keys_are_two_jobs() -> None:
-    jobs = ImageJobs()
-    started(jobs, "k")
-    assert jobs.submit("2", "acme", "l", "f", 1.0)[0] is Verdict.START
+def judged(
+    keyed: Job | None = None, same: Job | None = None, *, key: str = "", fingerprint: str = "f", alive: bool = True
+) -> Judged:
+    return judge(Asked(fingerprint, key), keyed, same, alive=alive, undelivered_since=105.0)
 
 
-def test_a_failed_attempt_is_made_elsewhere_once() -> None:
-    jobs = ImageJobs()
-    job = started(jobs, "k")
-    assert jobs.failed(job, 1.0) is Next.AGAIN_ELSEWHERE
-    assert job.tried_suppliers == ["azure"]
-    jobs.attempted(job, "oci")
-    assert jobs.failed(job, 2.0) is Next.GIVE_UP
-    assert job.status is Status.FAILED
-    assert jobs.submit("2", "acme", "k", "f", 3.0)[0] is Verdict.START  # what failed may be tried anew
+def test_nothing_like_it_is_a_new_job() -> None:
+    assert judged() is Judged.START
+    assert judged(key="k") is Judged.START
 
 
-def test_a_restart_finds_its_jobs_and_counts_the_lost_attempt() -> None:
-    before = ImageJobs()
-    job = started(before, "k")
-    written = msgspec.json.encode(job)
-    after = ImageJobs()
-    again = msgspec.json.decode(written, type=Job)
-    assert after.restore([again], 5.0) == [(again, Next.AGAIN_ELSEWHERE)]
-    assert after.submit("2", "acme", "k", "f", 6.0) == (Verdict.JOIN, again)
-    after.attempted(again, "oci")
-    third = ImageJobs()
-    assert third.restore([again], 7.0) == [(again, Next.GIVE_UP)]
+def test_the_same_request_joins_while_it_runs() -> None:
+    assert judged(same=JOB) is Judged.JOIN
+    assert judged(same=JOB, alive=False) is Judged.RESUME
+    assert judged(same=JOB, key="k") is Judged.JOIN  # the first had no key: it takes this one
+    keyed = msgspec.structs.replace(JOB, idempotency_key="l")
+    assert judged(same=keyed) is Judged.JOIN
+    assert judged(same=keyed, key="k") is Judged.START  # two keys are two jobs
 
 
-def test_old_jobs_are_forgotten() -> None:
-    jobs = ImageJobs()
-    job = started(jobs, "k")
-    jobs.done(job, 1.0)
-    jobs.sweep(KEPT_S)
-    assert jobs.get("1") is job
-    jobs.sweep(KEPT_S + 1.0)
-    assert len(jobs) == 0
-    assert jobs.submit("2", "acme", "k", "f", KEPT_S + 2.0)[0] is Verdict.START
+def test_without_a_key_an_answer_is_replayed_only_to_who_missed_it() -> None:
+    assert judged(same=DONE) is Judged.REPLAY
+    assert judged(same=msgspec.structs.replace(DONE, had=True)) is Judged.START
+    assert judged(same=msgspec.structs.replace(DONE, ended=104.0)) is Judged.START
 
 
-def test_a_price_is_of_pixels_and_steps() -> None:
-    assert images_nano_usd(1_000_000, 2, 30, 1000, 1000) == 60_000_000
-    assert images_nano_usd(1, 1, 1, 500, 1000) == 1  # half up
+def test_a_key_is_for_one_request_and_replays_it_for_as_long_as_it_is_kept() -> None:
+    had = msgspec.structs.replace(DONE, idempotency_key="k", had=True, ended=1.0)
+    assert judged(had, had, key="k") is Judged.REPLAY
+    assert judged(had, None, key="k", fingerprint="other") is Judged.CONFLICT
+    assert judged(JOB, None, key="k", fingerprint="other") is Judged.CONFLICT
+    assert judged(JOB, JOB, key="k", alive=False) is Judged.RESUME
 
 
-scripts = st.lists(st.tuples(st.sampled_from(["ask", "fail", "done"]), st.sampled_from(["", "k", "l"])), max_size=60)
+def test_what_failed_may_be_asked_for_anew() -> None:
+    failed = msgspec.structs.replace(DONE, status=Status.FAILED)
+    assert judged(same=failed) is Judged.START
+    assert judged(failed, failed, key="k") is Judged.START
 
 
-@given(scripts)
-def test_no_job_is_made_more_than_twice_and_none_twice_at_once(script: list[tuple[str, str]]) -> None:
-    jobs = ImageJobs()
-    running: dict[str, Job] = {}
-    for step, (what, key) in enumerate(script):
-        now = float(step)
-        if what == "ask":
-            verdict, job = jobs.submit(str(step), "acme", key, "f", now)
-            if verdict is Verdict.START:
-                assert not any(one.idempotency_key == key for one in running.values() if key)
-                running[job.job_id] = job
-                jobs.attempted(job, "azure")
-        elif running:
-            job = running.pop(next(iter(running)))
-            if what == "done":
-                jobs.done(job, now)
-            elif jobs.failed(job, now) is Next.AGAIN_ELSEWHERE:
-                jobs.attempted(job, "oci")
-                running[job.job_id] = job
-            assert job.attempts <= MOST_ATTEMPTS
+def test_a_lost_attempt_is_made_elsewhere_once() -> None:
+    over = router(pool("first"), pool("second", order=1), pool("third", order=2))
+    failover = ImageFailover(over, RetryBudget(0.0), MODEL)
+    found = failover.first(0.0)
+    assert isinstance(found, Next)
+    assert failover.after(found.replica, Outcome.RESET, 1.0, progressed=True) is Verdict.AGAIN
+    again = failover.choose(1.0, sent=False, continuable=False)
+    assert isinstance(again, Next)
+    assert again.replica is replica_of(over, "second")
+    assert failover.after(again.replica, Outcome.STALLED, 2.0, progressed=True) is Verdict.GIVE_UP
 
 
-def test_an_attempt_for_a_job_that_ended_is_our_own_mistake() -> None:
-    jobs = ImageJobs()
-    job = started(jobs)
-    jobs.done(job, 1.0)
-    with pytest.raises(AssertionError):
-        jobs.attempted(job, "oci")
+def test_an_attempt_that_made_nothing_does_not_count() -> None:
+    over = router(pool("first"), pool("second", order=1), pool("third", order=2))
+    failover = ImageFailover(over, RetryBudget(0.0), MODEL)
+    for outcome in (Outcome.CONNECT_FAILED, Outcome.THROTTLED):
+        assert failover.after(replica_of(over, "first"), outcome, 1.0) is Verdict.AGAIN
+    assert failover.after(replica_of(over, "second"), Outcome.SERVER_ERROR, 1.0) is Verdict.AGAIN
+    assert failover.after(replica_of(over, "third"), Outcome.SERVER_ERROR, 1.0) is Verdict.GIVE_UP
+
+
+def test_the_callers_own_error_is_passed_on() -> None:
+    over = router(pool("first"), pool("second"))
+    failover = ImageFailover(over, RetryBudget(0.0), MODEL)
+    assert failover.after(replica_of(over, "first"), Outcome.CALLER_ERROR, 1.0) is Verdict.PASS_ON
+
+
+@pytest.mark.parametrize(
+    ("outcome", "charged"),
+    [
+        (Outcome.OK, True),
+        (Outcome.CLIENT_GONE, True),
+        (Outcome.CUT, True),
+        (Outcome.RESET, True),
+        (Outcome.THROTTLED, False),
+        (Outcome.CALLER_ERROR, False),
+        (Outcome.SERVER_ERROR, False),
+    ],
+)
+def test_what_a_supplier_may_charge_for(outcome: Outcome, charged: bool) -> None:
+    assert may_be_charged(outcome) is charged

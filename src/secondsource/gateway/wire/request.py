@@ -89,7 +89,7 @@ def parse_request(endpoint: Endpoint, body: bytes, image_model: str | None = Non
     if model is None:
         raise RequestError("you must provide a model parameter", param="model", code="missing_required_parameter")
     stream = _typed(fields, "stream", _boolean, "true or false") or False
-    if stream and endpoint not in GENERATES_TEXT:
+    if endpoint is Endpoint.EMBEDDINGS:
         stream = False  # the replica decides what it means there
     expected = "an object such as {'include_usage': true}"
     options = _typed(fields, "stream_options", _stream_options, expected) if stream else None
@@ -168,7 +168,7 @@ def upstream_fields(ask: Ask, upstream_model: str) -> Fields:
     """Return the parameters as the replica should get them: its own model name, and usage always asked for."""
     fields = dict(ask.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(upstream_model))
-    if ask.stream:
+    if ask.stream and ask.endpoint in GENERATES_TEXT:
         fields["stream_options"] = with_usage(ask.raw("stream_options"))
     return fields
 

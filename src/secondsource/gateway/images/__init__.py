@@ -1,0 +1,1 @@
+"""Image requests as jobs: kept, joined, gone on with after a restart."""
