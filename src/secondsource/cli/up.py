@@ -130,11 +130,12 @@ def _serve(
 ) -> int:
     # Imported here so that `secondsource --help` and the other verbs start without the gateway.
     from secondsource.cli.up_serve import Serving, serve  # noqa: PLC0415
+    from secondsource.console.application import make_console  # noqa: PLC0415
     from secondsource.gateway.service import Service  # noqa: PLC0415
 
     serving = Serving(
         fleet=fleet,
-        make_service=lambda: Service(fleet, secrets),
+        make_service=lambda: Service(fleet, secrets, make_console),
         show=_print_now,
         reread=reread,
         sources=() if embedded is None else embedded.sources,

@@ -31,13 +31,17 @@ from secondsource.gateway.admin.metrics import MetricsCollector, make_registry
 from secondsource.gateway.admin.openapi import describe
 from secondsource.gateway.books.books import Books
 from secondsource.gateway.meter import Meter
-from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 MakeConsole = Callable[["Shown"], Sequence[BaseRoute]]
+
+
+async def _is_fresh() -> None:
+    """Return at once: what one process shows is as it stands."""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +51,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     meter: Meter
     books: Books
     replicas: Callable[[], Sequence[ReplicaView]]
-    running: Callable[[str], RequestView | None]  # by request id
+    running: Callable[[str], Awaitable[RequestView | None]]  # by request id
     flows: Callable[[], Sequence[FlowView]]  # what is being answered now
     plug: Callable[
         [str, bool], Awaitable[int]
@@ -55,6 +59,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     admin_url: str
     lanes: Callable[[], Sequence[LaneView]] = tuple
+    suppliers: Callable[[], Sequence[SupplierView]] = tuple
+    refresh: Callable[[], Awaitable[None]] = _is_fresh  # awaited before the rest is read: it may be gathered first
     make_console: MakeConsole | None = None  # makes the console's routes; without it there is a page of links
 
 
@@ -90,11 +96,12 @@ class _Pages:
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
         self._registry = make_registry(
-            MetricsCollector(shown.meter, shown.replicas, lambda: shown.books.status, shown.lanes)
+            MetricsCollector(shown.meter, shown.replicas, lambda: shown.books.status, shown.lanes, shown.suppliers)
         )
         self._openapi = msgspec.json.encode(describe(shown.fleet, shown.gateway_url, shown.admin_url))
 
     async def metrics(self, request: Request) -> Response:
+        await self._shown.refresh()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         page = await asyncio.to_thread(encode, self._registry)  # tens of milliseconds for a large fleet
         return Response(page, headers={"content-type": content_type})
@@ -110,15 +117,18 @@ class _Pages:
         return Response(page, media_type="text/html", headers={"content-security-policy": CONSOLE_POLICY})
 
     async def replicas(self, _: Request) -> Response:
+        await self._shown.refresh()
         return _json(ReplicasAnswer(replicas=list(self._shown.replicas())))
 
     async def lanes(self, _: Request) -> Response:
+        await self._shown.refresh()
         return _json(LanesAnswer(lanes=list(self._shown.lanes())))
 
     async def fleet(self, _: Request) -> Response:
         return _json(fleet_answer(self._shown.fleet))
 
     async def suppliers(self, _: Request) -> Response:
+        await self._shown.refresh()
         return _json(SuppliersAnswer(suppliers=supplier_answers(self._shown.fleet, self._shown.replicas())))
 
     async def unplug(self, request: Request) -> Response:
@@ -141,7 +151,7 @@ class _Pages:
     async def request(self, request: Request) -> Response:
         request_id = request.path_params["request_id"]
         known = REQUEST_ID.fullmatch(request_id) is not None
-        running = self._shown.running(request_id) if known else None
+        running = await self._shown.running(request_id) if known else None
         attempts = await self._shown.books.attempts_of(request_id) if known else []
         if running is None and not attempts:
             message = f"no attempt of a request '{request_id[:128]}' is in the ledger"

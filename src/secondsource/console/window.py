@@ -1,0 +1,121 @@
+"""The last five minutes of traffic, in bins of five seconds, from the lines of the request log."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from secondsource.console.incidents import Incidents, missed, per_token_s
+from secondsource.console.quantiles import bucket_of
+from secondsource.core.fleet import Lane
+from secondsource.gateway.request_log import RequestLine
+
+BIN_S = 5
+BINS = 60
+MOST_LINES = 2000  # read one by one at a time; of more ordinary ones every so-manieth stands for its neighbours
+ORDINARY = (b'"status":200', b'"refusal":null')
+_DECODER = msgspec.json.Decoder(RequestLine)
+
+
+class LaneBin:
+    """What a lane's requests that ended within a bin came to."""
+
+    __slots__ = ("first_token", "good", "per_token", "refused", "requests", "tokens_out")
+
+    def __init__(self) -> None:
+        self.requests = 0  # that ended, refused ones not counted
+        self.good = 0  # answered, within what the lane promises
+        self.refused = 0
+        self.tokens_out = 0
+        self.first_token: Counter[int] = Counter()  # by bucket
+        self.per_token: Counter[int] = Counter()
+
+
+class Made:
+    """What attempts of one lane at one pool came to within a bin."""
+
+    __slots__ = ("attempts", "cost_nano_usd", "failed", "tokens_out")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.failed = 0
+        self.tokens_out = 0
+        self.cost_nano_usd = 0
+
+
+class Bin:
+    """Five seconds."""
+
+    __slots__ = ("lanes", "made", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number  # whole bins since 1970
+        self.lanes: defaultdict[str, LaneBin] = defaultdict(LaneBin)
+        self.made: defaultdict[tuple[str, str], Made] = defaultdict(Made)  # by lane and pool
+
+
+class Window:
+    """The newest bins, and the newest incidents."""
+
+    def __init__(self, lanes: tuple[Lane, ...]) -> None:
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._bins: dict[int, Bin] = {}
+        self.incidents = Incidents(lanes)
+
+    def take(self, lines: Sequence[bytes]) -> None:
+        """Count some lines of the log; what is no line of ours is passed over."""
+        ordinary = [line for line in lines if is_ordinary(line)]
+        step = 1 + len(ordinary) // MOST_LINES
+        for line in ordinary[::step]:
+            self._count(line, step)
+        if len(ordinary) != len(lines):
+            for line in [line for line in lines if not is_ordinary(line)][-MOST_LINES:]:
+                self._count(line, 1)
+
+    def bins(self, now: float | None = None) -> list[Bin]:
+        """Return the bins of the last five minutes, oldest first, the one that has just begun last."""
+        newest = int((time.time() if now is None else now) // BIN_S)
+        for number in [number for number in self._bins if number <= newest - BINS]:
+            del self._bins[number]
+        return [self._bins.get(number) or Bin(number) for number in range(newest - BINS + 1, newest + 1)]
+
+    def _count(self, data: bytes, weight: int) -> None:
+        try:
+            line = _DECODER.decode(data)
+        except msgspec.DecodeError:
+            return
+        number = _bin_of(line.at)
+        found = self._bins.get(number)
+        if found is None:
+            found = self._bins[number] = Bin(number)
+        self.incidents.note(line)
+        lane = found.lanes[line.lane]
+        if line.refusal is not None:
+            lane.refused += weight * (line.status in (429, 503))
+            return
+        if not line.endpoint.startswith("/v1/") or line.method != "POST":
+            return
+        lane.requests += weight
+        lane.tokens_out += weight * line.tokens_out
+        lane.good += weight * (line.status == 200 and not missed(line, self._lanes.get(line.lane)))
+        if line.first_token_s is not None:
+            lane.first_token[bucket_of(line.first_token_s)] += weight
+            if (tpot := per_token_s(line)) is not None:
+                lane.per_token[bucket_of(tpot)] += weight
+        for tried in line.attempts:
+            made = found.made[line.lane, tried.pool]
+            made.attempts += weight
+            made.failed += weight * (tried.outcome != "ok")
+            made.tokens_out += weight * tried.tokens_out
+            made.cost_nano_usd += weight * tried.cost_nano_usd
+
+
+def is_ordinary(line: bytes) -> bool:
+    """Return whether a line tells of a request that one attempt answered, without reading it."""
+    return all(mark in line for mark in ORDINARY) and line.count(b'"outcome"') == 1
+
+
+def _bin_of(at: datetime) -> int:
+    return int(at.timestamp()) // BIN_S
