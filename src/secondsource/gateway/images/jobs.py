@@ -31,6 +31,7 @@ from secondsource.policy.image_jobs import Job, Status, Verdict
 MOST_RUNNING = 1000  # in one process
 TICK_S = 0.1
 SWEEP_S = 60.0
+SWEEPS_PER_FILL = 8  # at least, while as much is kept anew as may be kept at all
 LONGEST_ERROR = 16 * 1024
 MOST_RUNS_UNASKED = 3  # of a job in the background: it may be the one that kills its process
 
@@ -60,6 +61,7 @@ class ImageJobs:
         self._runs: dict[str, Run] = {}
         self._elsewhere: dict[str, list[Wish]] = {}  # by job: those who wait for another process
         self._unread: list[Run] = []  # ended, with clients that have yet to read
+        self._kept_since = 0  # bytes, since the last sweep
         self._ticking: asyncio.Task[None] | None = None
 
     def reload(self, fleet: Fleet) -> None:
@@ -156,7 +158,9 @@ class ImageJobs:
         run = self._runs[job.job_id] = Run(job, self)
         if wish is not None:
             run.join(wish)
-        run.exchange = self._host.begin(run, ask, principal, job.request_id, headers)
+        exchange = self._host.begin(run, ask, principal, job.request_id, headers)
+        if not run.over:  # an exchange that is over is let go of, so that the two do not keep each other
+            run.exchange = exchange
 
     def _wait(self, wish: Wish, claim: Claim) -> None:
         """Let a client wait for a job that runs, wherever it does, or have its answer again."""
@@ -208,8 +212,10 @@ class ImageJobs:
 
     # -- asking for a job
 
-    def shown(self, asker: Asker) -> Asker:
+    def shown(self, asker: Asker, method: bytes) -> Asker:
         """Tell a tenant of its job; raises RequestError (404) for another's, and for one that there is not."""
+        if method != b"GET":
+            raise RequestError(f"a job does not take {method.decode('latin-1')}", status=405)
         job_id = asker.path.removeprefix(JOBS_PATH)
         job = self._opened().get(job_id) if (self._state_dir / DIRECTORY).exists() else None
         if job is None or job.tenant != asker.principal.tenant:
@@ -228,11 +234,22 @@ class ImageJobs:
             return store.get(job.job_id) or job
         job, body = taken
         principal = Principal(tenant=job.tenant, lane=job.lane, key_id=job.key_id)
-        if job.runs > MOST_RUNS_UNASKED:
-            store.failed(job.job_id, time.time(), 502, b"")
+        ask = self._kept_ask(body)
+        if ask is None or job.runs > MOST_RUNS_UNASKED:
+            message = "the job cannot be gone on with after a restart; ask for the images again"
+            store.failed(job.job_id, time.time(), 502, error_body(502, message, code="job_lost"))
         else:
-            self._run(job, parse_request(Endpoint.IMAGES, body), principal, {}, None)
+            self._run(job, ask, principal, {}, None)
         return store.get(job.job_id) or job
+
+    def _kept_ask(self, body: bytes) -> Ask | None:
+        """Return what a job asked for, or None where the fleet has changed so that nobody has it any more."""
+        models = self._fleet.models
+        try:
+            ask = parse_request(Endpoint.IMAGES, body, self._fleet.image_model or models[0])
+        except RequestError:
+            return None
+        return ask if ask.model in models else None
 
     async def _tell(self, asker: Asker, job: Job) -> None:
         answer: Answer | None = None
@@ -248,6 +265,7 @@ class ImageJobs:
     def ended(self, run: Run, status: int, body: bytes, answer: Answer | None) -> None:
         """Keep what a run has come to, before its attempt is settled and its clients are told."""
         job_id = run.job.job_id
+        run.exchange = None
         self._runs.pop(job_id, None)
         self._unread.append(run)
         store = self._opened()
@@ -255,6 +273,7 @@ class ImageJobs:
             if answer is not None:
                 store.keep(job_id, answer)
                 store.done(job_id, time.time(), len(answer.body))
+                self._kept_since += len(answer.body)
             else:
                 store.failed(job_id, time.time(), status, body[:LONGEST_ERROR])
         except (sqlite3.Error, OSError) as error:
@@ -296,8 +315,8 @@ class ImageJobs:
             now = time.monotonic()
             try:
                 self._look_after(self._store, now)
-                if now >= sweeps_at:
-                    sweeps_at = now + SWEEP_S
+                if now >= sweeps_at or self._kept_since > self._fleet.images.kept_bytes // SWEEPS_PER_FILL:
+                    sweeps_at, self._kept_since = now + SWEEP_S, 0
                     await asyncio.to_thread(self._store.sweep, time.time())
             except (sqlite3.Error, OSError) as error:
                 logging.getLogger("secondsource").warning("the image jobs could not be looked after: %s", error)

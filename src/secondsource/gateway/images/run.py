@@ -82,7 +82,7 @@ class Run:
         self.over = True
         answer = None
         if status == 200:
-            kept = [header for header in self._headers if header[0] != b"x-request-id"]
+            kept = [header for header in self._headers if header[0].startswith(b"x-secondsource-")]
             answer = Answer(self._content_type, kept, b"".join(self._pieces) if self._streaming else body)
         self._runs.ended(self, status, body, answer)
         for wish in list(self.wishes):
@@ -94,8 +94,9 @@ class Run:
     def abandon(self) -> None:
         """Leave the replica because this process stops; what comes now is no end of the job."""
         self.over = True
-        if self.exchange is not None:
-            self.exchange.interrupted()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.interrupted()
 
     def cancel(self) -> None:
         """Leave the replica because nobody has come back for the images."""
