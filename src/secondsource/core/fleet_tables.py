@@ -21,7 +21,6 @@ from secondsource.core.fleet import (
 )
 from secondsource.core.fleet_money import read_nano_usd
 from secondsource.core.fleet_terms import (
-    SUPPLIER_TERMS,
     read_key,
     read_lane,
     read_supplier,
@@ -73,8 +72,6 @@ def _gateway(table: Table) -> tuple[Listener, int, str, str | None]:
     state_dir = table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir)
     image_model = table.optional("image_model", values.MODEL, None)
     workers = table.optional("workers", values.WORKERS, _DEFAULT.workers)
-    if workers != 1:
-        table.report("workers", f"more than 1 is {NOT_ENFORCED}")
     table.finish()
     return listener, workers, state_dir, image_model
 
@@ -146,7 +143,6 @@ def _tracing(table: Table) -> Tracing:
 
 
 def _supplier(name: str, table: Table) -> Supplier:
-    table.refuse(SUPPLIER_TERMS, NOT_ENFORCED)
     supplier = read_supplier(name, table)
     table.finish()
     return supplier

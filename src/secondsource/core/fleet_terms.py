@@ -5,18 +5,6 @@ from secondsource.core.fleet import Allowance, Cap, Key, Lane, Supplier, Tenant
 from secondsource.core.fleet_money import read_nano_usd
 from secondsource.core.strict_toml import Table
 
-SUPPLIER_TERMS = ("max_share", "share_window", "cap")
-LANE_TERMS = ("priority", "ttft_s", "tpot_s", "max_waiting")
-ALLOWANCES = (
-    "requests_per_minute",
-    "requests_per_day",
-    "tokens_per_minute",
-    "tokens_per_day",
-    "usd_per_minute",
-    "usd_per_day",
-)
-TENANT_TERMS = ("weight", *ALLOWANCES)
-
 _LANE = Lane(name="")
 _SUPPLIER = Supplier(name="")
 

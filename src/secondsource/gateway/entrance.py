@@ -14,13 +14,14 @@ from secondsource.gateway.limiting import Limiting
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.model_queue import ModelQueue
 from secondsource.gateway.wire.continuation import tokens_left
-from secondsource.gateway.wire.request import Ask
+from secondsource.gateway.wire.request import PROMPTS, Ask
 from secondsource.policy.admission import Refused
 from secondsource.policy.expectation import Expectation, Size
 from secondsource.policy.fair_queue import State
 from secondsource.policy.lanes import Lanes
 from secondsource.policy.limits import Exceeded
-from secondsource.policy.routing import Router
+from secondsource.policy.prefix_affinity import BLOCK_BYTES, MOST_DEPTH, prefix_blocks
+from secondsource.policy.routing import Need, Router
 from secondsource.policy.views import LaneView
 
 TICK_S = 0.1
@@ -75,6 +76,11 @@ class Entrance:
         ask = exchange.ask
         exchange.size = size = Size(ask.body_length, tokens_left(ask, 0, ""), ask.choices)
         queue = self._queues[ask.model]
+        exchange.expected = expected = queue.expectation.of(size)
+        blocks: tuple[int, ...] = ()
+        if ask.body_length >= BLOCK_BYTES and self._router.spreads(ask.model):
+            blocks = tuple(prefix_blocks(ask.raw(PROMPTS[ask.endpoint][0]), most=MOST_DEPTH))
+        exchange.expect(Need(expected.work_s, max(int(queue.expectation.nano_usd), 1), blocks))
         if not self.limiting.of(exchange.principal):
             queue.arrive(exchange)
             return

@@ -26,11 +26,11 @@ from secondsource.gateway.wire.errors import error_body, error_event
 from secondsource.gateway.wire.events import DONE
 from secondsource.gateway.wire.relay import finish_event, usage_event
 from secondsource.gateway.wire.request import Ask, Endpoint
-from secondsource.policy.expectation import Size
+from secondsource.policy.expectation import Expected, Size
 from secondsource.policy.failover import Failover, Next, Verdict
 from secondsource.policy.fair_queue import Ticket
 from secondsource.policy.limits import Reservation
-from secondsource.policy.routing import Replica, Wait
+from secondsource.policy.routing import Need, Replica, Wait
 
 LONGEST_POLL_S = 0.25  # while waiting, look again at least this often: a replica may have become free
 STATUS = {
@@ -111,6 +111,7 @@ class Exchange:
         self.deadline = math.inf  # when `deadline_passed` is to be called
         self.waiting = False
         self.size = Size(ask.body_length)
+        self.expected = Expected(0, 0.0, 0.0)
         self.ticket: Ticket | None = None  # its place in its model's queue
         self.reservation: Reservation | None = None  # of what its key may use
         self.told: Lines = []  # headers about its key's limits
@@ -136,6 +137,10 @@ class Exchange:
         self._total_ends = self.started + surroundings.timeouts.total
 
     # -- finding a replica
+
+    def expect(self, need: Need) -> None:
+        """Take what the request is expected to need of a replica."""
+        self._failover.need = need
 
     def start(self) -> None:
         """Send the request to its first replica, or wait for one."""

@@ -61,7 +61,7 @@ class ModelQueue:
         free = self._slots - self._in_use
         if not fingerprint and (admission.waiting or free <= self._slots * FEW):
             fingerprint = _fingerprint(exchange)
-        expected = self.expectation.of(exchange.size)
+        expected = exchange.expected
         request = Request(principal.tenant, principal.lane, expected.work_s, expected.first_token_s, fingerprint)
         decision = admission.arrive(request, Room(max(free, 0), self._slots), now)
         if isinstance(decision, Refused):

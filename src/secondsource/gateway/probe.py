@@ -11,9 +11,11 @@ from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.core.records import Outcome
 from secondsource.gateway.upstream import Fetched, FetchError, ReplicaClient, Target
 from secondsource.policy.circuit import CircuitState
+from secondsource.policy.concurrency import LoadReport, read_vllm_metrics
 from secondsource.policy.routing import Replica
 
 PROBE_EVERY_S = 5.0
+LOAD_EVERY_S = 1.0  # of a replica that tells its load
 PROBE_TIMEOUT_S = 5.0
 TICK_S = 0.1
 ANSWER_LIMIT = 1024 * 1024
@@ -93,6 +95,7 @@ class Prober:
         self._clients = clients
         self._next = dict.fromkeys(clients, 0.0)
         self._running: dict[Replica, asyncio.Task[None]] = {}
+        self._tell_no_load: set[Replica] = set()
 
     def reload(self, clients: Mapping[Replica, ReplicaClient]) -> None:
         """Ask these from now on; one that is new is asked at once."""
@@ -141,6 +144,21 @@ class Prober:
             replica.engine = models_in(answer)[1] or replica.engine
             if replica.context_tokens is None:
                 replica.context_tokens = context_of(answer, replica.pool.upstream_model)
+            if replica.engine == "vllm" and replica not in self._tell_no_load:
+                await self._ask_load(replica)
+
+    async def _ask_load(self, replica: Replica) -> None:
+        """Take vLLM's own metrics for what the replica can bear, and ask again soon; once, where it has none."""
+        try:
+            answer = await self._clients[replica].fetch(b"GET", b"/metrics", b"", PROBE_TIMEOUT_S, ANSWER_LIMIT)
+        except FetchError:
+            return
+        report = read_vllm_metrics(answer.body.decode("utf-8", "replace")) if answer.status == 200 else LoadReport()
+        if report == LoadReport():
+            self._tell_no_load.add(replica)
+        else:
+            replica.load_reported(report, time.monotonic())
+            self._next[replica] = time.monotonic() + LOAD_EVERY_S
 
 
 async def check_fleet(fleet: Fleet, secrets: Mapping[str, str]) -> list[ReplicaReport]:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +23,9 @@ from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
 from secondsource.gateway.entrance import Entrance
 from secondsource.gateway.exchange import Exchange, Observer
+from secondsource.gateway.feedback import Feedback
 from secondsource.gateway.fleet_clients import FleetClients
+from secondsource.gateway.forwarding import forwarded_lines
 from secondsource.gateway.images.asker import Asker, Wish
 from secondsource.gateway.images.job_answers import JOBS_PATH
 from secondsource.gateway.images.jobs import ImageJobs
@@ -38,7 +39,7 @@ from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.request_log import RequestLine, RequestLog, on_one_line, short_line, tried
-from secondsource.gateway.tracing import RequestTrace, Tracing, start_tracing
+from secondsource.gateway.tracing import Tracing, start_tracing
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
@@ -46,16 +47,14 @@ from secondsource.policy.image_failover import ImageFailover
 from secondsource.policy.limits import Limits
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
-from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, view_of
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, view_of
 
 SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
 SETTLING_PART = 0.1  # of the time for a stop, up to so many seconds: for the books
 SETTLING_S = 2.0
-FORWARDED = (b"traceparent", b"tracestate", b"openai-beta")
 PROMPTS = ("messages", "prompt", "input")
 TELL = b"x-secondsource-tell"
-SAFE_VALUE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
 class Ended(NamedTuple):
@@ -98,6 +97,7 @@ class Service(Observer):
             self._office, self.books = None, place.books
             place.share_circuits(self.router)
         limiting = Limiting(fleet) if place is None else Limiting(fleet, place.make_meter, place.limits_source)
+        self._feedback = Feedback(fleet, self.router, self.meter)
         self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start)
         self._authentication = Authentication(fleet)
         self._plain = PlainAnswers(fleet, self.router, self.books, self._authentication)
@@ -134,6 +134,7 @@ class Service(Observer):
         self._authentication = Authentication(fleet)
         self._plain.reload(fleet, self._authentication)
         self._take_settings()
+        self._feedback.reload(fleet)
         self._entrance.reload(fleet)
         self._images.reload(fleet)
         if self._office is not None:
@@ -245,6 +246,7 @@ class Service(Observer):
             running=self.running,
             flows=self.flows,
             lanes=self.lane_views,
+            suppliers=self.supplier_views,
             plug=self.plug,
             make_console=self._make_console,
             gateway_url=self.gateway_url,
@@ -259,6 +261,10 @@ class Service(Observer):
     def lane_views(self) -> list[LaneView]:
         """Return every model's lanes as they stand."""
         return self._entrance.views(self.exchanges.values())
+
+    def supplier_views(self) -> list[SupplierView]:
+        """Return every supplier's part of the spend."""
+        return self._feedback.views()
 
     def flows(self) -> list[FlowView]:
         """Return what is being answered, by lane and pool."""
@@ -331,9 +337,9 @@ class Service(Observer):
             endpoint = ENDPOINTS.get(request.path)
             if endpoint is not None and request.method == b"POST":
                 return self._exchange(endpoint, request, connection, request_id.decode())
-            if request.path.startswith(JOBS_PATH) and request.method == b"GET":
-                principal = self._authentication.require(request)
-                return self._images.shown(Asker(connection, principal, request_id.decode(), request.path))
+            if request.path.startswith(JOBS_PATH):
+                asker = Asker(connection, self._authentication.require(request), request_id.decode(), request.path)
+                return self._images.shown(asker, request.method)
             status, answer = self._plain.answer(request)
             self._log_simple(request, request_id.decode(), status, None)
             connection.respond(status, answer, lines)
@@ -373,7 +379,7 @@ class Service(Observer):
             ask,
             principal,
             request_id,
-            _forwarded(headers, trace),
+            forwarded_lines(headers, trace),
             failover(self.router, self._budget, ask.model),
             self._surroundings,
             self,
@@ -409,6 +415,9 @@ class Service(Observer):
         self.books.append(record)
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
+            self._feedback.settled(record)
+        elif isinstance(record, Reserved):
+            self._feedback.reserved(record, self._entrance.expectation(record.model).nano_usd)
 
     def found_full(self, model: str) -> None:
         """Note that there is less room than was thought."""
@@ -416,10 +425,7 @@ class Service(Observer):
 
     def attempt_ended(self, exchange: Exchange, attempt: Attempt, settled: Settled) -> None:
         """Learn from an attempt."""
-        price = attempt.plan.replica.pool.price
-        self._entrance.expectation(exchange.ask.model).learn(
-            exchange.size, settled, price, streamed=exchange.ask.stream
-        )
+        self._feedback.ended(exchange, attempt, settled, self._entrance.expectation(exchange.ask.model))
 
     def ended(self, exchange: Exchange, status: int) -> None:
         """Forget an exchange that is over, and count it."""
@@ -492,15 +498,6 @@ class Service(Observer):
     def _write_log(self, line: RequestLine) -> None:
         self.log.write([line])
         self.meter.log_lines_dropped = self.log.dropped
-
-
-def _forwarded(headers: dict[bytes, bytes], trace: RequestTrace | None) -> bytes:
-    """Return what is passed on to replicas; with traces on, each attempt has a trace's parent of its own."""
-    names: tuple[bytes, ...] = FORWARDED
-    if trace is not None:  # without a valid parent, the client's state belongs to no trace
-        names = (b"tracestate", b"openai-beta") if trace.parent_id is not None else (b"openai-beta",)
-    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in names if name in headers]
-    return b"".join([line for line in lines if SAFE_VALUE.fullmatch(line[:-2])]) if lines else b""
 
 
 def _said(ask: Ask) -> msgspec.Raw:

@@ -2,19 +2,23 @@
 
 Additive increase while answers come as fast as expected and the limit is what holds traffic back; multiplicative
 decrease when it answers 429, when answers take much longer than expected, or when its own report says that requests
-wait there or that its cache is full. Never above the pool's `max_concurrency`. Times are seconds on the caller's clock.
+wait there or that its cache is full. Never above the pool's `max_concurrency`; where there is none, no limit before
+the first sign of overload. Times are seconds on the caller's clock.
 """
 
+from math import floor, inf
 from typing import NamedTuple
 
 LEAST = 1.0
-FIRST = 16.0
 CUT = 0.7  # of the limit is kept after a sign of overload
 SLOW = 2.0  # times the usual: an answer that took this long is a sign of overload
+LEAST_EXCESS_S = 0.5  # over the usual: below it, nobody is kept waiting by what may be mere noise
+LATE_LEARNING = 0.1
 FASTER_LEARNING, SLOWER_LEARNING = 0.05, 0.0005  # of what is usual: overload that lasts must not become usual
 RECENT_LEARNING = 0.2
 SETTLES_S = 2.0  # between two cuts: what was under way at the first says the same again
 FULL_CACHE = 0.95
+MOST_REPORTED = 1e9
 NEARLY_USED = 0.8  # of the limit: below it, answers say nothing of whether more could be borne
 
 
@@ -29,19 +33,25 @@ class LoadReport(NamedTuple):
 class ConcurrencyLimit:
     """The adaptive limit of one replica."""
 
-    __slots__ = ("_cut_at", "_limit", "_most", "_recent", "_usual")
+    __slots__ = ("_cut_at", "_late", "_limit", "_most", "_recent", "_usual")
 
     def __init__(self, max_concurrency: int | None = None) -> None:
-        self._most = float("inf") if max_concurrency is None else float(max_concurrency)
-        self._limit = min(FIRST if max_concurrency is None else self._most, self._most)
+        self._limit = self._most = inf if max_concurrency is None else float(max_concurrency)
         self._cut_at = float("-inf")
         self._usual = 0.0  # seconds over what was expected, as it mostly is
         self._recent = 0.0
+        self._late = 0.0  # which part of late answers were written more slowly than was promised
+
+    def reload(self, max_concurrency: int | None) -> None:
+        """Take another bound; a limit that was at the old one, or is above the new one, is at the new one."""
+        most = inf if max_concurrency is None else float(max_concurrency)
+        self._limit = most if self._limit >= self._most else min(self._limit, most)
+        self._most = most
 
     @property
-    def limit(self) -> int:
-        """The most attempts in flight now."""
-        return int(self._limit)
+    def limit(self) -> float:
+        """The most attempts in flight now: a whole number, or infinity."""
+        return self._limit if self._limit == inf else floor(self._limit)
 
     def answered(self, took_s: float, expected_s: float, in_flight: int, now: float) -> None:
         """Note an answer, or a first token, and how long one of its size was expected to take."""
@@ -49,17 +59,23 @@ class ConcurrencyLimit:
         if not self._usual:
             self._usual = self._recent = ratio
         self._recent += RECENT_LEARNING * (ratio - self._recent)
-        if self._recent > SLOW * self._usual:
-            self._cut(now)
+        if self._recent > SLOW * self._usual and took_s - self._usual * expected_s >= LEAST_EXCESS_S:
+            self._cut(in_flight, now)
             return
         learning = FASTER_LEARNING if self._recent < self._usual else SLOWER_LEARNING
         self._usual += learning * (self._recent - self._usual)
         if in_flight >= NEARLY_USED * self._limit:
             self._limit = min(self._limit + 1.0 / max(self._limit, 1.0), self._most)
 
-    def throttled(self, now: float) -> None:
+    def wrote(self, per_token_s: float, promised_s: float, in_flight: int, now: float) -> None:
+        """Note how long a token took on average; more of them than not over what the lane promises is overload."""
+        self._late += LATE_LEARNING * ((per_token_s > promised_s) - self._late)
+        if self._late > 0.5:
+            self._cut(in_flight, now)
+
+    def throttled(self, in_flight: int, now: float) -> None:
         """Note a 429."""
-        self._cut(now)
+        self._cut(in_flight, now)
 
     def reported(self, report: LoadReport, in_flight: int, now: float) -> None:
         """Note a replica's own report: requests that wait there are better kept waiting here."""
@@ -67,12 +83,13 @@ class ConcurrencyLimit:
             self._limit = max(min(self._limit, float(in_flight - report.waiting)), LEAST)
         full = report.cache_used is not None and report.cache_used >= FULL_CACHE
         if full or (report.utilisation is not None and report.utilisation > 1.0):
-            self._cut(now)
+            self._cut(in_flight, now)
 
-    def _cut(self, now: float) -> None:
+    def _cut(self, in_flight: int, now: float) -> None:
         if now - self._cut_at >= SETTLES_S:
             self._cut_at = now
-            self._limit = max(self._limit * CUT, LEAST)
+            held = float(in_flight) if self._limit == inf else self._limit
+            self._limit = max(held * CUT, LEAST)
 
 
 def read_orca(header: str) -> LoadReport:
@@ -81,10 +98,9 @@ def read_orca(header: str) -> LoadReport:
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
-            continue
+        number = _number(value)
+        if number is not None:
+            found[name.strip()] = number
     waiting = found.get("named_metrics.num_requests_waiting")
     return LoadReport(
         waiting=None if waiting is None else int(waiting),
@@ -100,5 +116,16 @@ def read_vllm_metrics(text: str) -> LoadReport:
     for line in text.splitlines():
         for name, values in (("vllm:num_requests_waiting", waiting), ("vllm:kv_cache_usage_perc", used)):
             if line.startswith((name + "{", name + " ")):
-                values.append(float(line.rsplit(" ", 1)[1]))
+                number = _number(line.rpartition(" ")[2])
+                if number is not None:
+                    values.append(number)
     return LoadReport(waiting=int(sum(waiting)) if waiting else None, cache_used=max(used) if used else None)
+
+
+def _number(text: str) -> float | None:
+    """Return a number that a replica may report, or None for anything else: it is not to be trusted with our loop."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0.0 <= number < MOST_REPORTED else None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Outcome
 from secondsource.policy.retry_budget import RetryBudget
-from secondsource.policy.routing import Replica, Router, Wait, Wanted
+from secondsource.policy.routing import ANY, Replica, Router, Wait, Wanted
 
 MOST_FRUITLESS = 8  # attempts in a row that brought the client nothing
 MOST_ATTEMPTS = 24
@@ -66,12 +66,14 @@ class Failover:
         "_tried",
         "attempts",
         "last_outcome",
+        "need",
     )
 
     def __init__(self, router: Router, budget: RetryBudget, model: str) -> None:
         self._router = router
         self._budget = budget
         self._model = model
+        self.need = ANY
         self.attempts = 0
         self._fruitless = 0
         self._hang_ups = 0
@@ -84,7 +86,7 @@ class Failover:
 
     def first(self, now: float) -> Next | Wait | None:
         """Return where to send a new request."""
-        found = self._router.choose(Wanted(self._model), now)
+        found = self._router.choose(Wanted(self._model, need=self.need), now)
         return self._sent(found, Kind.FIRST) if isinstance(found, Replica) else found
 
     def after(self, replica: Replica, outcome: Outcome, now: float, *, progressed: bool = False) -> Verdict:
@@ -170,7 +172,7 @@ class Failover:
         untried = self._avoid | self._tried.keys()
         waits: list[float] = []
         for avoid, suppliers in ((untried, self._suppliers), (untried, ()), (self._avoid_until(now), ())):
-            wanted = Wanted(self._model, avoid, suppliers, self._more_context_than, must_continue)
+            wanted = Wanted(self._model, avoid, suppliers, self._more_context_than, must_continue, self.need)
             found = self._router.choose(wanted, now)
             if isinstance(found, Replica):
                 return found

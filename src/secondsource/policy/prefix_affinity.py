@@ -17,6 +17,7 @@ POINTS = 64  # of each replica on the ring
 MOST_REMEMBERED = 100_000
 COMMON = 0.02  # of all prompts: a block that more than this begin with says nothing of a conversation
 COUNTED = 1000  # prompts between two halvings of those counts
+BLOCK_BYTES = 2048
 MOST_DEPTH = 8  # blocks that may be common, one after another
 
 
@@ -103,7 +104,7 @@ class PrefixAffinity:
         return None
 
 
-def prefix_blocks(text: bytes, block_bytes: int = 2048, most: int = 64) -> list[int]:
+def prefix_blocks(text: bytes, block_bytes: int = BLOCK_BYTES, most: int = 64) -> list[int]:
     """Return the hashes of a prompt's whole blocks, each of all bytes up to its end, 64 bits wide.
 
     For a gateway that does not tokenise: bytes of the prompt as the client wrote it stand for tokens.

@@ -3,7 +3,7 @@
 The router owns what is known of each replica. It reads no clock: `now` is monotonic seconds from the caller.
 """
 
-import math
+from collections import Counter
 from collections.abc import Container, Mapping
 from random import Random
 from typing import NamedTuple
@@ -11,8 +11,15 @@ from typing import NamedTuple
 from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.accounting import ShareClock
 from secondsource.policy.circuit import Circuit, CircuitState
+from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
+from secondsource.policy.prefix_affinity import PrefixAffinity
+from secondsource.policy.supplier_share import SupplierShares
 
 MANY = 10**9  # attempts: where nothing bounds them
+AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to keep a conversation where its cache is
+AVERAGING = 0.02
+CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
+HARD_CAP_WAIT_S = 1.0
 
 
 class PoolState:
@@ -54,7 +61,18 @@ class PoolState:
 class Replica:
     """One running copy of a model and what is known of it."""
 
-    __slots__ = ("circuit", "clock", "context_tokens", "engine", "in_flight", "limit", "state", "url")
+    __slots__ = (
+        "bears",
+        "circuit",
+        "clock",
+        "context_tokens",
+        "engine",
+        "in_flight",
+        "limit",
+        "report",
+        "state",
+        "url",
+    )
 
     def __init__(self, state: PoolState, url: str, random: Random) -> None:
         self.state = state
@@ -62,13 +80,16 @@ class Replica:
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
         self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
-        self.limit: float = math.inf if state.pool.max_concurrency is None else state.pool.max_concurrency
+        self.bears = ConcurrencyLimit(state.pool.max_concurrency)
+        self.limit = self.bears.limit
+        self.report = LoadReport()  # as the replica last said of itself
         self.circuit = Circuit(random)
         self.clock = ShareClock()
 
     def reload(self, pool: Pool) -> None:
         """Take what the fleet file says now of a replica of this pool."""
-        self.limit = math.inf if pool.max_concurrency is None else pool.max_concurrency
+        self.bears.reload(pool.max_concurrency)
+        self.limit = self.bears.limit
         if pool.context_tokens is not None:
             self.context_tokens = pool.context_tokens
 
@@ -78,8 +99,40 @@ class Replica:
         return self.state.pool
 
     def has_room(self) -> bool:
-        """Return whether the pool's `max_concurrency` allows one more attempt here."""
+        """Return whether it bears one more attempt, as far as is known."""
         return self.in_flight < self.limit
+
+    def first_token(self, took_s: float, expected_s: float, now: float) -> None:
+        """Note how long an attempt took to its first token, and how long one of its size does without any load."""
+        self.bears.answered(took_s, expected_s, self.in_flight, now)
+        self.limit = self.bears.limit
+
+    def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
+        """Note how long a token took on average, and how long its lane promises."""
+        self.bears.wrote(per_token_s, promised_s, self.in_flight, now)
+        self.limit = self.bears.limit
+
+    def throttled(self, now: float) -> None:
+        """Note a 429; the circuit has been told."""
+        self.bears.throttled(self.in_flight + 1, now)
+        self.limit = self.bears.limit
+
+    def load_reported(self, report: LoadReport, now: float) -> None:
+        """Note what the replica says of its own load."""
+        self.report = report
+        self.bears.reported(report, self.in_flight, now)
+        self.limit = self.bears.limit
+
+
+class Need(NamedTuple):
+    """What a request is expected to need, for the shares of work, of spend and of caches."""
+
+    work: float = 1.0  # in any one unit
+    nano_usd: int = 1
+    blocks: tuple[int, ...] = ()  # hashes of the prompt's first blocks, each of all text up to its end
+
+
+ANY = Need()
 
 
 class Wanted(NamedTuple):
@@ -90,6 +143,7 @@ class Wanted(NamedTuple):
     avoid_suppliers: Container[str] = ()
     more_context_than: int | None = None  # after a context overflow
     must_continue: bool = False  # only pools that can continue a cut answer
+    need: Need = ANY
 
 
 class Wait(NamedTuple):
@@ -104,6 +158,8 @@ class Router:
     def __init__(self, fleet: Fleet, random: Random) -> None:
         self._random = random
         self.pools = tuple(PoolState(pool, random) for pool in fleet.pools)
+        self.shares = SupplierShares(fleet.suppliers)
+        self.breaches: Counter[str] = Counter()  # attempts beyond a soft share, by supplier
         self._tiers = _tiers_by_model(fleet, self.pools)
 
     def reload(self, fleet: Fleet) -> None:
@@ -122,6 +178,7 @@ class Router:
                 state.reload(pool, self._random)
             states.append(state)
         self.pools = tuple(states)
+        self.shares.reload(fleet.suppliers)
         self._tiers = _tiers_by_model(fleet, self.pools)
 
     @property
@@ -145,6 +202,10 @@ class Router:
         """The suppliers that the operator has taken away."""
         return frozenset(state.pool.supplier for state in self.pools if not state.plugged)
 
+    def spreads(self, model: str) -> bool:
+        """Return whether there is a choice of replicas of this model in which a prompt's beginning matters."""
+        return any(tier.has_homes for tier in self._tiers.get(model, ()))
+
     def serves(self, model: str) -> bool:
         """Return whether the fleet has a pool for this model."""
         return model in self._tiers
@@ -164,11 +225,12 @@ class Router:
 
     def slots(self, model: str, now: float) -> int:
         """Return how many attempts the model's replicas bear now; one that may not be asked, those it has."""
-        slots = 0.0
-        for state in self._admitted(model):
+        slots, states = 0.0, self._admitted(model)
+        closed = self._closed(states, now) if self.shares.any else ()
+        for state in states:
             for replica in state.replicas:
                 circuit = replica.circuit
-                if not circuit.allows(now):
+                if not circuit.allows(now) or state.pool.supplier in closed:
                     slots += replica.in_flight
                 elif circuit.state is CircuitState.CLOSED:
                     slots += max(replica.limit, replica.in_flight)
@@ -176,19 +238,26 @@ class Router:
                     slots += replica.in_flight + 1
         return int(min(slots, MANY))
 
+    def _closed(self, states: list[PoolState], now: float) -> frozenset[str]:
+        """Return the suppliers that get nothing now, whoever else is full: those at a hard share."""
+        suppliers = [state.pool.supplier for state in states]
+        allowed = self.shares.may_have(suppliers, 1, now).suppliers
+        return frozenset(one for one in suppliers if one not in allowed and self.shares.is_hard(one))
+
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
         return any((state.pool.context_tokens or 0) > context_tokens for state in self._admitted(model))
 
     def _admitted(self, model: str) -> list[PoolState]:
-        return [state for tier in self._tiers.get(model, ()) for state in tier if state.admitted and state.plugged]
+        tiers = self._tiers.get(model, ())
+        return [state for tier in tiers for state in tier.states if state.admitted and state.plugged]
 
     def has(self, wanted: Wanted, now: float) -> bool:
         """Return whether a replica could be chosen now, without choosing it."""
         return any(
             replica not in wanted.avoid and replica.circuit.allows(now) and replica.has_room()
             for tier in self._tiers.get(wanted.model, ())
-            for state in tier
+            for state in tier.states
             if _fits(state, wanted)
             for replica in state.replicas
         )
@@ -197,9 +266,11 @@ class Router:
         """Return a replica, or when to ask again, or None when no replica fits even in time."""
         earliest: float | None = None
         avoid = wanted.avoid
+        over_all = self.shares.any  # whoever has room in any tier counts for the shares of the spend
+        found: list[tuple[Tier, list[Usable]]] = []
         for tier in self._tiers.get(wanted.model, ()):
-            usable: list[tuple[PoolState, list[Replica]]] = []
-            for state in tier:
+            usable: list[Usable] = []
+            for state in tier.states:
                 if not _fits(state, wanted):
                     continue
                 free = []
@@ -214,26 +285,94 @@ class Router:
                 if free:
                     usable.append((state, free))
             if usable:
-                return self._pick(tier, usable)
+                if not over_all:
+                    return self._pick(tier, usable, wanted.need, now)
+                found.append((tier, usable))
+        if found:
+            return self._pick_within_shares(found, wanted.need, now)
         return None if earliest is None else Wait(earliest)
 
-    def _pick(self, tier: tuple[PoolState, ...], usable: list[tuple[PoolState, list[Replica]]]) -> Replica:
-        # Stride scheduling: the pool furthest behind its weight is next. One that was away is lifted level with
-        # the others, so that it does not catch up in a flood when it returns.
-        state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
-        level = state.virtual
-        for other in tier:
-            other.virtual = max(other.virtual, level)
-        state.virtual = level + 1.0 / state.pool.weight
-        if len(free) == 1:
-            return free[0]
+    def _pick_within_shares(self, found: list[tuple["Tier", list["Usable"]]], need: Need, now: float) -> Replica | Wait:
+        having_room = [state.pool.supplier for _, usable in found for state, _ in usable]
+        verdict = self.shares.may_have(having_room, need.nano_usd, now)
+        for tier, usable in found:
+            allowed = [one for one in usable if one[0].pool.supplier in verdict.suppliers]
+            if allowed:
+                replica = self._pick(tier, allowed, need, now, held_back=len(allowed) < len(usable))
+                if verdict.breach:
+                    self.breaches[replica.pool.supplier] += 1
+                return replica
+        return Wait(now + HARD_CAP_WAIT_S)
+
+    def _pick(
+        self, tier: "Tier", usable: list["Usable"], need: Need, now: float, *, held_back: bool = False
+    ) -> Replica:
+        # Stride scheduling by work: the pool furthest behind its weight is next. One that was away is lifted level
+        # with the others, so that it does not catch up in a flood when it returns; one that its supplier's share
+        # holds back now catches up, lest the caps bend the plan.
+        tier.average += AVERAGING * (need.work - tier.average)
+        level = min(one[0].virtual for one in usable)
+        lift = level - (CATCHES_UP * tier.average if held_back else 0.0)
+        for other in tier.states:
+            other.virtual = max(other.virtual, lift)
+        replica = tier.at_home(usable, need, level, now)
+        if replica is None:
+            state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
+            replica = free[0] if len(free) == 1 else self._less_busy(free)
+            tier.note(replica, need)
+        state = replica.state
+        state.virtual = max(state.virtual, level) + need.work / state.pool.weight
+        return replica
+
+    def _less_busy(self, free: list[Replica]) -> Replica:
         first = int(self._random.random() * len(free))
         second = int(self._random.random() * (len(free) - 1))
         one, two = free[first], free[second + (second >= first)]
         return one if one.in_flight <= two.in_flight else two
 
 
-def _behind(usable: tuple[PoolState, list[Replica]]) -> float:
+Usable = tuple[PoolState, list[Replica]]
+
+
+class Tier:
+    """The pools of one model and one order."""
+
+    __slots__ = ("_affinity", "_places", "average", "states")
+
+    def __init__(self, states: tuple[PoolState, ...]) -> None:
+        self.states = states
+        self.average = 1.0  # work of a request
+        replicas = [replica for state in states for replica in state.replicas]
+        self._places = {replica: place for place, replica in enumerate(replicas)}
+        names = [f"{replica.pool.name} {replica.url}" for replica in replicas]
+        self._affinity = PrefixAffinity(names) if len(names) > 1 else None
+
+    @property
+    def has_homes(self) -> bool:
+        """Whether there is more than one replica."""
+        return self._affinity is not None
+
+    def at_home(self, usable: list[Usable], need: Need, level: float, now: float) -> Replica | None:
+        """Return the replica at which a conversation is at home, unless its pool is far ahead of its weight."""
+        if self._affinity is None or not need.blocks:
+            return None
+        room = [False] * len(self._places)
+        here: dict[int, Replica] = {}
+        for state, free in usable:
+            if state.virtual - level <= AHEAD * self.average / state.pool.weight:
+                for replica in free:
+                    place = self._places[replica]
+                    room[place], here[place] = True, replica
+        chosen = self._affinity.choose(need.blocks, need.work, room, now)
+        return None if chosen is None else here[chosen]
+
+    def note(self, replica: Replica, need: Need) -> None:
+        """Count the work of a prompt that is at home nowhere."""
+        if self._affinity is not None:
+            self._affinity.correct(self._places[replica], need.work)
+
+
+def _behind(usable: Usable) -> float:
     return usable[0].virtual
 
 
@@ -255,10 +394,10 @@ def _identity(pool: Pool) -> tuple[str, ...]:
     return pool.name, pool.supplier, pool.chip, pool.model, pool.upstream_model, pool.api_key_env or ""
 
 
-def _tiers_by_model(fleet: Fleet, states: tuple[PoolState, ...]) -> Mapping[str, tuple[tuple[PoolState, ...], ...]]:
+def _tiers_by_model(fleet: Fleet, states: tuple[PoolState, ...]) -> Mapping[str, tuple[Tier, ...]]:
     return {model: _tiers([state for state in states if state.pool.model == model]) for model in fleet.models}
 
 
-def _tiers(states: list[PoolState]) -> tuple[tuple[PoolState, ...], ...]:
+def _tiers(states: list[PoolState]) -> tuple[Tier, ...]:
     orders = sorted({state.pool.order for state in states})
-    return tuple(tuple(state for state in states if state.pool.order == order) for order in orders)
+    return tuple(Tier(tuple(state for state in states if state.pool.order == order)) for order in orders)

@@ -15,11 +15,10 @@ STRETCH_SLOTS = 4  # short stretches: a fifteenth of the window
 
 
 class Booked(NamedTuple):
-    """What was counted for one attempt: whose, how much, and the slots, for `settle`."""
+    """What was counted for one attempt, and in which slots of which windows, for `settle`."""
 
-    supplier: str
     nano_usd: int
-    marks: tuple[int, ...]
+    marks: tuple[tuple[UsageWindow, int], ...]
 
 
 class Verdict(NamedTuple):
@@ -32,11 +31,12 @@ class Verdict(NamedTuple):
 class _Capped:
     """One capped supplier's spend and everybody's, over its window and over a short stretch of it."""
 
-    __slots__ = ("cap", "max_share", "own", "whole")
+    __slots__ = ("cap", "max_share", "own", "whole", "window_s")
 
     def __init__(self, supplier: Supplier, max_share: float) -> None:
         self.cap = supplier.cap
         self.max_share = max_share
+        self.window_s = supplier.share_window_s
         slot_s = supplier.share_window_s / SLOTS
         self.own = (UsageWindow(slot_s, SLOTS), UsageWindow(slot_s, STRETCH_SLOTS))
         self.whole = (UsageWindow(slot_s, SLOTS), UsageWindow(slot_s, STRETCH_SLOTS))
@@ -59,11 +59,31 @@ class _Capped:
 class SupplierShares:
     """The spend by supplier in sliding windows; times are seconds on the caller's clock, money is nano-dollars."""
 
-    __slots__ = ("_capped", "breaches")
+    __slots__ = ("_capped",)
 
     def __init__(self, suppliers: Iterable[Supplier]) -> None:
         self._capped = {one.name: _Capped(one, one.max_share) for one in suppliers if one.max_share is not None}
-        self.breaches = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether any supplier has a cap."""
+        return bool(self._capped)
+
+    def capped(self) -> tuple[str, ...]:
+        """Return the suppliers that have a cap."""
+        return tuple(self._capped)
+
+    def reload(self, suppliers: Iterable[Supplier]) -> None:
+        """Take the caps as they are now; the spend of a supplier whose window stays is kept."""
+        kept, self._capped = self._capped, {}
+        for one in suppliers:
+            if one.max_share is None:
+                continue
+            capped = kept.get(one.name)
+            if capped is None or capped.window_s != one.share_window_s:
+                capped = _Capped(one, one.max_share)
+            capped.cap, capped.max_share = one.cap, one.max_share
+            self._capped[one.name] = capped
 
     def may_have(self, having_room: Sequence[str], nano_usd: int, now: float) -> Verdict:
         """Return which of the suppliers that have room may have an attempt of about this cost.
@@ -89,31 +109,36 @@ class SupplierShares:
         soft = [name for name in states if states[name].cap is Cap.SOFT]
         if not soft:
             return Verdict(frozenset())
-        self.breaches += 1
         return Verdict(frozenset({min(soft, key=lambda name: states[name].fullness(nano_usd))}), breach=True)
 
     def book(self, supplier: str, nano_usd: int, now: float) -> Booked:
         """Count an attempt's expected cost as it is sent."""
-        marks: list[int] = []
+        marks: list[tuple[UsageWindow, int]] = []
         for name, capped in self._capped.items():
-            marks += [window.add(nano_usd, now) for window in capped.whole]
-            if name == supplier:
-                marks += [window.add(nano_usd, now) for window in capped.own]
-        return Booked(supplier, nano_usd, tuple(marks))
+            windows = (*capped.whole, *capped.own) if name == supplier else capped.whole
+            marks += [(window, window.add(nano_usd, now)) for window in windows]
+        return Booked(nano_usd, tuple(marks))
 
     def settle(self, booked: Booked, nano_usd: int, now: float) -> None:
         """Replace an attempt's expected cost with what it was."""
         difference = nano_usd - booked.nano_usd
-        if not difference:
-            return
-        marks = iter(booked.marks)
-        for name, capped in self._capped.items():
-            windows = (*capped.whole, *capped.own) if name == booked.supplier else capped.whole
-            for window in windows:
-                window.amend(next(marks), difference, now)
+        if difference:
+            for window, mark in booked.marks:
+                window.amend(mark, difference, now)
 
     def share(self, supplier: str, now: float) -> float:
         """Return a capped supplier's share of the spend in its window, for the metric."""
         capped = self._capped[supplier]
         capped.advance(now)
         return capped.own[0].total / max(capped.whole[0].total, 1)
+
+    def is_hard(self, supplier: str) -> bool:
+        """Return whether the supplier has a cap that wins over serving."""
+        capped = self._capped.get(supplier)
+        return capped is not None and capped.cap is Cap.HARD
+
+    def at_cap(self, supplier: str, nano_usd: int, now: float) -> bool:
+        """Return whether a capped supplier may have no attempt of this cost while another has room."""
+        capped = self._capped[supplier]
+        capped.advance(now)
+        return not capped.allows(nano_usd)

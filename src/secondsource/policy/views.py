@@ -1,8 +1,10 @@
 """Views: what others may see of the state that policy owns, copied so that nobody can change it."""
 
+from math import inf
+
 import msgspec
 
-from secondsource.core.fleet import Continuation
+from secondsource.core.fleet import Cap, Continuation
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.routing import Replica
 
@@ -24,6 +26,9 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     at_par: bool = True  # or needs no parity
     plugged: bool = True  # False: the operator took the supplier away
     max_concurrency: int | None = None
+    limit: int | None = None  # attempts that it bears now, as far as was found out; None: no bound
+    reported_waiting: int | None = None  # requests that wait there, as the replica last said
+    cache_used: float | None = None  # 0 to 1, as the replica last said
 
 
 def view_of(replica: Replica, now: float) -> ReplicaView:
@@ -44,6 +49,9 @@ def view_of(replica: Replica, now: float) -> ReplicaView:
         at_par=replica.state.admitted,
         plugged=replica.state.plugged,
         max_concurrency=pool.max_concurrency,
+        limit=None if replica.limit == inf else int(replica.limit),
+        reported_waiting=replica.report.waiting,
+        cache_used=replica.report.cache_used,
     )
 
 
@@ -66,6 +74,18 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     lane: str
     pool: str | None  # None: waiting
     requests: int
+
+
+class SupplierView(msgspec.Struct, frozen=True, kw_only=True):
+    """A supplier's part of the spend as it stands now."""
+
+    supplier: str
+    share: float | None  # of the spend in its window, attempts under way as they are expected to cost; None: no cap
+    max_share: float | None
+    share_window_s: float
+    cap: Cap
+    capped: bool  # at its share: it gets nothing more while another has room
+    breaches: int  # attempts beyond a soft share since the start
 
 
 class LaneView(msgspec.Struct, frozen=True, kw_only=True):

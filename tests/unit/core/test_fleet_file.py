@@ -238,8 +238,6 @@ NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored
     ("header", "given", "key"),
     [
         ("[gateway]", "workers = 2", "gateway.workers"),
-        ("[suppliers.oci]", "max_share = 0.6", "suppliers.oci.max_share"),
-        ("[suppliers.oci]", "share_window = 3600", "suppliers.oci.share_window"),
     ],
 )
 def test_what_is_not_enforced_is_refused_by_name(header: str, given: str, key: str) -> None:

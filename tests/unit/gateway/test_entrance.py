@@ -46,7 +46,7 @@ def asking(service: Service, token: str | None = None, **changes: Any) -> "async
 
 async def waiting(service: Service, lane: str, count: int) -> None:
     async with asyncio.timeout(20):
-        while sum(one.waiting for one in service._lane_views() if one.lane == lane) != count:  # noqa: ASYNC110
+        while sum(one.waiting for one in service.lane_views() if one.lane == lane) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -103,7 +103,7 @@ async def test_a_full_lane_sends_away_and_says_when_to_come_back(tmp_path: Path)
         assert refused.body["error"]["code"] == "overloaded"
         early = await asking(service, "f", seed=9)
         assert early.headers["x-secondsource-refused"] == "rejected-before-its-time"
-        [view] = [one for one in service._lane_views() if one.lane == "free"]
+        [view] = [one for one in service.lane_views() if one.lane == "free"]
         assert (view.running, view.waiting, view.slots) == (1, 3, 1)
         assert sum(view.refused.values()) == 2
         for number in range(4):
@@ -144,7 +144,7 @@ async def test_whose_time_runs_out_while_waiting_is_evicted(tmp_path: Path) -> N
 
 async def test_a_lane_without_a_promise_waits_as_long_as_for_a_first_token(tmp_path: Path) -> None:
     async with serving(tmp_path) as (service, _):
-        [view] = service._lane_views()
+        [view] = service.lane_views()
         assert view.ttft_s == service.fleet.timeouts.first_token
 
 

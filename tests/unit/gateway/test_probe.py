@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ def test_what_a_replica_says_of_itself() -> None:
     assert context_of(answer, "other") is None
 
 
+async def test_vllms_own_metrics_bound_what_it_is_asked() -> None:
+    page = b'vllm:num_requests_waiting{engine="0"} 3.0\nvllm:kv_cache_usage_perc{engine="0"} 0.5\n'
+    over, replica, client = prober(models(VLLM), Fetched(200, {}, page))
+    replica.in_flight = 10
+    await over.first_round(5.0)
+    assert client.asked == [b"/v1/models", b"/metrics"]
+    assert (replica.limit, replica.report.waiting, replica.report.cache_used) == (7, 3, 0.5)
+
+
+async def test_who_has_no_metrics_is_asked_for_them_once() -> None:
+    over, replica, client = prober(models(VLLM), Fetched(404, {}, b""), models(VLLM))
+    for _ in range(2):
+        over._next[replica] = 0.0
+        await over.first_round(5.0)
+        await asyncio.sleep(0)
+    assert client.asked == [b"/v1/models", b"/metrics", b"/v1/models"]
+    assert replica.limit == math.inf
+
+
 def test_our_own_engine_has_vllms_ways() -> None:
     assert models_in(models({**VLLM, "owned_by": "secondsource-engine"})) == (("m",), "vllm")
 
@@ -70,7 +90,7 @@ async def test_the_first_round_learns_engine_and_context() -> None:
     asking, replica, client = prober(models(VLLM))
     await asking.first_round(1.0)
     assert (replica.engine, replica.context_tokens) == ("vllm", 4096)
-    assert client.asked == [b"/v1/models"]
+    assert client.asked.count(b"/v1/models") == 1
     await asking.first_round(1.0)  # it is not due again
     assert len(client.asked) == 1
 
@@ -110,7 +130,7 @@ async def test_an_open_circuit_is_probed_after_its_back_off_and_half_opens(monke
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert replica.circuit.state is CircuitState.HALF_OPEN
-    assert len(client.asked) == 2  # once at the start, and once after the back-off
+    assert client.asked.count(b"/v1/models") == 2  # once at the start, and once after the back-off
 
 
 CHECKED = [

@@ -15,11 +15,11 @@ from prometheus_client.registry import Collector
 
 from secondsource.core.money import NANO_USD
 from secondsource.core.records import Kind, Outcome
-from secondsource.gateway.admin.surge_metrics import lane_metrics, way_in_metrics
+from secondsource.gateway.admin.surge_metrics import lane_metrics, limit_metrics, share_metrics, way_in_metrics
 from secondsource.gateway.books.books import BooksStatus
 from secondsource.gateway.meter import OPERATIONS, SECOND_NS, AttemptCounts, Histogram, Meter, RouteCounts
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.views import LaneView, ReplicaView
+from secondsource.policy.views import LaneView, ReplicaView, SupplierView
 
 ROUTE = ("gen_ai_operation_name", "gen_ai_request_model", "secondsource_lane")
 UPSTREAM = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "secondsource_pool")
@@ -35,11 +35,13 @@ class MetricsCollector(Collector):
         replicas: Callable[[], Sequence[ReplicaView]],
         books: Callable[[], BooksStatus],
         lanes: Callable[[], Sequence[LaneView]] = tuple,
+        suppliers: Callable[[], Sequence[SupplierView]] = tuple,
     ) -> None:
         self._meter = meter
         self._replicas = replicas
         self._books = books
         self._lanes = lanes
+        self._suppliers = suppliers
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -50,10 +52,13 @@ class MetricsCollector(Collector):
         yield from _upstream(attempts)
         yield from _attempts(attempts)
         yield from _spends(self._meter)
-        yield from _replica_states(self._replicas())
+        replicas = self._replicas()
+        yield from _replica_states(replicas)
+        yield from limit_metrics(replicas)
         yield from _books(self._books())
         yield from lane_metrics(self._lanes())
         yield from way_in_metrics(self._meter)
+        yield from share_metrics(self._suppliers())
         refusals = CounterMetricFamily(
             "secondsource_refusals", "Requests refused before they were started", labels=("lane", "status")
         )

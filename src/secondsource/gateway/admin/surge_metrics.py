@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from secondsource.gateway.meter import Meter
-from secondsource.policy.views import LaneView
+from secondsource.policy.views import LaneView, ReplicaView, SupplierView
 
 PERCENT = 100
 
@@ -18,9 +18,7 @@ def lane_metrics(lanes: Sequence[LaneView]) -> Iterator[Metric]:
     places = GaugeMetricFamily(
         "secondsource_lane_places", "Places kept for requests that were told when to come back", labels=labels
     )
-    slots = GaugeMetricFamily(
-        "secondsource_slots", "Attempts that a model bears now", labels=labels[:1]
-    )
+    slots = GaugeMetricFamily("secondsource_slots", "Attempts that a model bears now", labels=labels[:1])
     for view in lanes:
         values = (view.model, view.lane)
         waiting.add_metric(values, view.waiting)
@@ -59,3 +57,35 @@ def way_in_metrics(meter: Meter) -> Iterator[Metric]:
     for supplier, count in list(meter.cap_breaches.items()):
         breaches.add_metric((supplier,), count)
     yield from (refused, predictions, breaches)
+
+
+def limit_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
+    """Yield how many attempts each replica bears, and what it says of its load."""
+    labels = ("pool", "supplier", "replica")
+    limit = GaugeMetricFamily(
+        "secondsource_concurrency_limit", "Attempts that a replica is found to bear now", labels=labels
+    )
+    waiting = GaugeMetricFamily(
+        "secondsource_reported_waiting", "Requests that wait at a replica, as it says itself", labels=labels
+    )
+    cache = GaugeMetricFamily(
+        "secondsource_reported_cache_ratio", "How full a replica's cache is, as it says itself", labels=labels
+    )
+    for view in replicas:
+        values = (view.pool, view.supplier, view.replica)
+        for family, value in ((limit, view.limit), (waiting, view.reported_waiting), (cache, view.cache_used)):
+            if value is not None:
+                family.add_metric(values, value)
+    yield from (limit, waiting, cache)
+
+
+def share_metrics(suppliers: Sequence[SupplierView]) -> Iterator[Metric]:
+    """Yield each capped supplier's part of the spend, and what it may have."""
+    labels = ("supplier",)
+    share = GaugeMetricFamily("secondsource_supplier_share_ratio", "Part of the spend in its window", labels=labels)
+    cap = GaugeMetricFamily("secondsource_supplier_cap_ratio", "Largest part that it may have", labels=labels)
+    for view in suppliers:
+        if view.share is not None and view.max_share is not None:
+            share.add_metric((view.supplier,), view.share)
+            cap.add_metric((view.supplier,), view.max_share)
+    yield from (share, cap)
