@@ -30,6 +30,7 @@ from secondsource.policy.image_jobs import Job, Status, Verdict
 
 MOST_RUNNING = 1000  # in one process
 TICK_S = 0.1
+WANTED_EVERY_S = 1.0
 SWEEP_S = 60.0
 SWEEPS_PER_FILL = 8  # at least, while as much is kept anew as may be kept at all
 LONGEST_ERROR = 16 * 1024
@@ -344,7 +345,7 @@ class ImageJobs:
         """Look what has become of a job that another process runs."""
         job = store.get(job_id)
         if job is not None and job.status is Status.RUNNING and self._alive(job):
-            if time.time() - job.wanted > 1.0:
+            if time.time() - job.wanted > min(WANTED_EVERY_S, self._fleet.images.comes_back_s / 4):
                 store.wanted(job_id, time.time())
             return
         for wish in self._elsewhere.pop(job_id):
