@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -11,6 +10,7 @@ from secondsource import __version__
 from secondsource.console.answers import About, LaneInfo
 from secondsource.console.assets import Assets
 from secondsource.console.chat import Chat
+from secondsource.console.pages import BookPages, told
 from secondsource.console.watching import Watching
 from secondsource.gateway.admin.application import Shown
 from secondsource.gateway.admin.guard import may_change, refusal
@@ -20,7 +20,7 @@ PAGE = "index.html"
 
 def make_console(shown: Shown) -> Sequence[BaseRoute]:
     """Return the console's routes."""
-    console = _Console(shown)
+    console, books = _Console(shown), BookPages(shown.fleet)
     return [
         Route("/console", console.page),
         Route("/console/", console.page),
@@ -29,6 +29,10 @@ def make_console(shown: Shown) -> Sequence[BaseRoute]:
         Route("/console/api/now", console.now),
         Route("/console/api/now/events", console.events),
         Route("/console/api/chat", console.chat, methods=["POST"]),
+        Route("/console/api/spend", books.spend),
+        Route("/console/api/spend.csv", books.spend_csv),
+        Route("/console/api/requests", books.requests),
+        Route("/console/api/requests/{request_id}/log", books.logged),
     ]
 
 
@@ -77,8 +81,3 @@ class _Console:
 
     async def chat(self, request: Request) -> Response:
         return await self._chat.answer(request)
-
-
-def told(answer: msgspec.Struct) -> Response:
-    """Return a record as JSON."""
-    return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -38,6 +38,7 @@ export function number(value, digits = 1) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return NONE;
+  if (value === 0) return "0 s";
   if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
   if (value < 1) return `${(value * 1e3).toFixed(value < 0.01 ? 1 : 0)} ms`;
   return value < 120 ? `${value.toFixed(2)} s` : `${(value / 60).toFixed(1)} min`;
