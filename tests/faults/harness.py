@@ -198,6 +198,7 @@ def start_gateway(
     wait_for: str = "/ready",
     most_files: int | None = None,
     extra: str = "",
+    workers: int = 1,
 ) -> Gateway:
     """Start a gateway over pools of walls; its files are under `directory`.
 
@@ -209,6 +210,7 @@ def start_gateway(
     port, admin_port = free_ports(2)
     arguments = [sys.executable, "-m", "secondsource", "up", str(fleet)]
     arguments += ["--port", str(port), "--admin-port", str(admin_port), "--state-dir", str(state_dir)]
+    arguments += ["--workers", str(workers)] if workers > 1 else []
     if most_files is not None:
         arguments = ["sh", "-c", f'ulimit -n {most_files}; exec "$@"', "sh", *arguments]
     return _launch(arguments, port, admin_port, log, state_dir, wait_for)

@@ -22,6 +22,8 @@ from secondsource.core.fleet_checks import require_consistent
 from secondsource.core.fleet_file import load_fleet, load_secrets
 from secondsource.embedded.ports import is_free
 
+MOST_WORKERS = 1024
+
 _DEFAULTS = Fleet(suppliers=(), pools=())
 
 
@@ -45,6 +47,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument("--host", help="the address to listen on, instead of the file's or 127.0.0.1")
     parser.add_argument("--port", type=int, help="the port, instead of the file's or 8080; 0: any free one")
     parser.add_argument("--admin-port", type=int, help="the admin port, instead of the file's or 8081; 0: any free one")
+    parser.add_argument("--workers", type=int, help="processes that share the port, instead of the file's or 1")
     parser.add_argument("--state-dir", help="where ledger and logs are, instead of the file's or .secondsource")
     parser.set_defaults(run=run)
 
@@ -75,8 +78,9 @@ def with_flags(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
         gateway = msgspec.structs.replace(gateway, port=arguments.port)
     if arguments.admin_port is not None:
         admin = msgspec.structs.replace(admin, port=arguments.admin_port)
+    workers = fleet.workers if arguments.workers is None else arguments.workers
     state_dir = fleet.state_dir if arguments.state_dir is None else arguments.state_dir
-    changed = msgspec.structs.replace(fleet, gateway=gateway, admin=admin, state_dir=state_dir)
+    changed = msgspec.structs.replace(fleet, gateway=gateway, admin=admin, workers=workers, state_dir=state_dir)
     require_consistent(changed, "the fleet with this command's flags")
     return changed
 
@@ -91,6 +95,8 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         raise InputError("--model is for serving without a fleet file; give one of the two")
     if arguments.local_b is not None and arguments.fleet is not None:
         raise InputError("--local-b is for serving without a fleet file")
+    if arguments.workers is not None and not 1 <= arguments.workers <= MOST_WORKERS:
+        raise InputError(f"--workers {arguments.workers}: there are 1 to {MOST_WORKERS}")
     for flag, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
         if port is not None and not 0 <= port <= 65535:
             raise InputError(f"{flag} {port}: a port lies between 0 (any free one) and 65535")
@@ -132,10 +138,16 @@ def _serve(
     from secondsource.cli.up_serve import Serving, serve  # noqa: PLC0415
     from secondsource.console.application import make_console  # noqa: PLC0415
     from secondsource.gateway.service import Service  # noqa: PLC0415
+    from secondsource.gateway.workers.coordinator import Coordinator  # noqa: PLC0415
+
+    def make_gateway() -> Service | Coordinator:
+        if fleet.workers > 1:
+            return Coordinator(fleet, secrets, make_console, screen.say)
+        return Service(fleet, secrets, make_console)
 
     serving = Serving(
         fleet=fleet,
-        make_service=lambda: Service(fleet, secrets, make_console),
+        make_service=make_gateway,
         show=_print_now,
         reread=reread,
         sources=() if embedded is None else embedded.sources,

@@ -17,6 +17,7 @@ from secondsource.core.fleet import Fleet
 from secondsource.core.fleet_checks import require_reloadable
 from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor
 from secondsource.gateway.service import Service
+from secondsource.gateway.workers.coordinator import Coordinator
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.routing import Replica
 
@@ -28,11 +29,14 @@ _STATES = {
 }
 
 
+Gateway = Service | Coordinator
+
+
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one run of `up` serves with."""
 
     fleet: Fleet
-    make_service: Callable[[], Service]  # called inside the event loop
+    make_service: Callable[[], Gateway]  # called inside the event loop
     show: Callable[[str], None]
     reread: Callable[[], tuple[Fleet, Mapping[str, str]]] | None = None  # the fleet file as it is now, and its secrets
     sources: tuple[SourceSpec, ...] = ()
@@ -86,7 +90,7 @@ async def _start(
     serving.show(welcome(serving.fleet, served, lines, small_model=serving.small_model))
 
 
-async def _stop(service: Service) -> None:
+async def _stop(service: Gateway) -> None:
     await service.stop(service.fleet.timeouts.grace)
 
 
@@ -131,7 +135,7 @@ def _reloading_on_hangup(serving: Serving, reload: asyncio.Event) -> Iterator[No
 
 
 async def _keep_reloading(
-    wanted: asyncio.Event, service: Service, reread: Callable[[], tuple[Fleet, Mapping[str, str]]], screen: Screen
+    wanted: asyncio.Event, service: Gateway, reread: Callable[[], tuple[Fleet, Mapping[str, str]]], screen: Screen
 ) -> None:
     while True:
         await wanted.wait()
@@ -179,7 +183,7 @@ class _SourceWatch:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._started: set[str] = set()
-        self.service: Service | None = None  # once there is one
+        self.service: Gateway | None = None  # once there is one
 
     def on_change(self, change: SourceChange) -> None:
         """Take a change; a first start before the gateway serves, and the last stop, are told elsewhere."""

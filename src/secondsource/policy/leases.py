@@ -38,10 +38,23 @@ class Coordinator:
     __slots__ = ("_meters", "_workers")
 
     def __init__(self, keys: Iterable[Key], tenants: Iterable[Tenant], workers: int) -> None:
+        self._meters: dict[MeterId, WindowMeter] = {}
+        self._workers = workers
+        self.reload(keys, tenants)
+
+    def reload(self, keys: Iterable[Key], tenants: Iterable[Tenant]) -> None:
+        """Hold these keys and tenants to what they may use now; what was used of a limit that stays is kept."""
+        kept = self._meters
         said = [pair for key in keys for pair in allowances("key", key.sha256, key.allowance)]
         said += [pair for one in tenants for pair in allowances("tenant", one.name, one.allowance)]
-        self._meters = {meter_id: WindowMeter(meter_id, limit, LEASE_SLOTS) for meter_id, limit in said}
-        self._workers = workers
+        self._meters = {}
+        for meter_id, limit in said:
+            self._meters[meter_id] = meter = kept.get(meter_id) or WindowMeter(meter_id, limit, LEASE_SLOTS)
+            meter.limit = limit
+
+    def knows(self, meter_id: MeterId) -> bool:
+        """Return whether there is such a limit; a worker may ask for one that has just been taken away."""
+        return meter_id in self._meters
 
     def replay(self, past: Iterable[PastUse]) -> None:
         """Count what was used before the start; see `limits.replay`."""
@@ -76,12 +89,13 @@ class Coordinator:
 class LeasedMeter:
     """A worker's part of one limit: the slices it holds."""
 
-    __slots__ = ("_free_at", "_held", "_remaining", "given_back", "id", "limit")
+    __slots__ = ("_free_at", "_held", "_remaining", "given_back", "id", "limit", "spends")
 
     def __init__(self, meter_id: MeterId, limit: int) -> None:
         self.id = meter_id
         self.limit = limit
         self.given_back: list[GivenBack] = []  # for the coordinator; to be sent and cleared
+        self.spends = 0  # how often something was spent
         self._held: dict[int, tuple[int, float]] = {}  # unspent amount and end of each slice, by its mark
         self._remaining = limit
         self._free_at = 0.0  # nothing can be had from the coordinator before this
@@ -108,6 +122,7 @@ class LeasedMeter:
         """Spend from the largest slice; returns its mark, or 0 where nothing is held and nothing spent."""
         if not self._held and not amount:
             return 0
+        self.spends += 1
         mark = max(self._held, key=lambda each: self._held[each][0])
         unspent, expires = self._held[mark]
         self._held[mark] = (unspent - amount, expires)
@@ -121,6 +136,10 @@ class LeasedMeter:
             self._held[mark] = (unspent - difference, expires)
         else:
             self.given_back.append(GivenBack(self.id, mark, -difference))
+
+    def lasting(self, until: float) -> int:
+        """Return the most that one request may still spend at that time of what is held now."""
+        return max((amount for amount, expires in self._held.values() if expires > until), default=0)
 
     def free_at(self, amount: int, now: float) -> float:
         """Return when to ask again."""

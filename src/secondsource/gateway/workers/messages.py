@@ -6,10 +6,11 @@ import msgspec
 
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.workers.counts import Counts
+from secondsource.policy.concurrency import LoadReport
 from secondsource.policy.leases import GivenBack, Slice
 from secondsource.policy.limits import MeterId
 from secondsource.policy.shared_circuit import Facts, Seen
-from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -53,6 +54,7 @@ class Stand(Message, frozen=True, kw_only=True):
     replica: ReplicaName
     facts: Facts | None = None
     learnt: Learnt | None = None
+    report: LoadReport | None = None  # what it said of its load
 
 
 class Slices(Message, frozen=True, kw_only=True):
@@ -137,6 +139,7 @@ class Told(Message, frozen=True, kw_only=True):
     counts: Counts
     replicas: list[ReplicaView]
     lanes: list[LaneView]
+    suppliers: list[SupplierView]
     flows: list[FlowView]
 
 
