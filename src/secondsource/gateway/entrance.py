@@ -14,7 +14,8 @@ from secondsource.gateway.limiting import Limiting
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.model_queue import ModelQueue
 from secondsource.gateway.wire.continuation import tokens_left
-from secondsource.gateway.wire.request import PROMPTS, Ask
+from secondsource.gateway.wire.image_request import pixel_steps
+from secondsource.gateway.wire.request import PROMPTS, Ask, Endpoint
 from secondsource.policy.admission import Refused
 from secondsource.policy.expectation import Expectation, Size
 from secondsource.policy.fair_queue import State
@@ -74,8 +75,11 @@ class Entrance:
     def enter(self, exchange: Exchange) -> None:
         """Start a request, let it wait, or send it away."""
         ask = exchange.ask
-        exchange.size = size = Size(ask.body_length, tokens_left(ask, 0, ""), ask.choices)
         queue = self._queues[ask.model]
+        exchange.size = size = Size(ask.body_length, tokens_left(ask, 0, ""), ask.choices)
+        if ask.endpoint is Endpoint.IMAGES:
+            most = max((pixel_steps(ask, pool) for pool in queue.expectation.pools), default=1)
+            exchange.size = size = size._replace(pixel_steps=most)
         exchange.expected = expected = queue.expectation.of(size)
         blocks: tuple[int, ...] = ()
         if ask.body_length >= BLOCK_BYTES and self._router.spreads(ask.model):

@@ -26,6 +26,7 @@ SAFETY = 1.5  # of the most of late
 FORGETTING = 0.999  # of the most of late, with each answer
 TOKENS_PER_S_ALONE = 20.0  # of one answer that has a replica to itself, until its cost is seen
 LEAST_LEARNED_S = 1e-4
+SECONDS_PER_PIXEL_STEP = 1 / 20_000_000  # of images, until some are seen
 
 
 class Size(NamedTuple):
@@ -34,6 +35,7 @@ class Size(NamedTuple):
     body_bytes: int
     most_tokens: int | None = None  # of each answer, where the client says so
     choices: int = 1
+    pixel_steps: int = 0  # of images: pixels times denoising steps, over all of them
 
 
 class Expected(NamedTuple):
@@ -57,6 +59,7 @@ class Expectation:
         "_most_per_byte",
         "_per_byte",
         "_pools",
+        "_seconds_per_pixel_step",
         "_seconds_per_token",
         "_seen",
         "nano_usd",
@@ -69,6 +72,7 @@ class Expectation:
         self._answer_part = 1.0  # of the client's own limit
         self._most_answer = float(MOST_ANSWER_TOKENS)
         self._seconds_per_token = SECONDS_PER_TOKEN
+        self._seconds_per_pixel_step = SECONDS_PER_PIXEL_STEP
         self._most_nano_usd_per_token = 0.0
         self._seen = 0
         self.nano_usd = 0.0  # what an attempt costs, on average
@@ -83,10 +87,17 @@ class Expectation:
         alone = max(rents, default=0) / (3600.0 * TOKENS_PER_S_ALONE)
         self._most_nano_usd_per_token = self._most_nano_usd_per_token or alone
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The model's pools."""
+        return self._pools
+
     def of(self, size: Size) -> Expected:
         """Return what a request is expected to need."""
         prompt = int(size.body_bytes * self._per_byte)
         first_token_s = self._first_token.predicted_s(prompt)
+        if size.pixel_steps:
+            return Expected(prompt, first_token_s, size.pixel_steps * self._seconds_per_pixel_step)
         answer = self._answer_tokens if size.most_tokens is None else size.most_tokens * self._answer_part
         return Expected(prompt, first_token_s, first_token_s + answer * self._seconds_per_token)
 
@@ -97,6 +108,8 @@ class Expectation:
     def most(self, size: Size) -> Use:
         """Return the most that a request may use: its reservation."""
         prompt = min(int(size.body_bytes * self._most_per_byte * SAFETY) + TEMPLATE_TOKENS, self._context_tokens)
+        if size.pixel_steps:
+            return Use(prompt, max((self._images(pool.price, prompt, size) for pool in self._pools), default=0))
         answer = size.most_tokens
         if answer is None:
             answer = int(self._most_answer * SAFETY)
@@ -105,15 +118,25 @@ class Expectation:
         by_token = max((_by_token(pool.price, prompt, answer * size.choices) for pool in self._pools), default=0)
         return Use(tokens, max(by_token, int(tokens * self._most_nano_usd_per_token * SAFETY)))
 
+    def _images(self, price: Price, prompt: int, size: Size) -> int:
+        """Return the most that images may cost at a pool of this price, in nano-dollars."""
+        seconds = size.pixel_steps * self._seconds_per_pixel_step * SAFETY
+        by_step = size.pixel_steps * price.nano_usd_per_image_step_megapixel // 1_000_000
+        return _by_token(price, prompt, 0) + by_step + int(price.nano_usd_per_replica_hour * seconds / 3600.0)
+
     def learn(self, size: Size, settled: Settled, price: Price, *, streamed: bool) -> None:
         """Note an attempt that was settled, at a pool of this price; those that failed say nothing."""
         if settled.outcome is not Outcome.OK:
             return
         self._seen += 1
         learning = max(LEARNING, 1.0 / (self._seen + 1))
+        self.nano_usd += learning * (settled.cost_nano_usd - self.nano_usd)
+        if size.pixel_steps:
+            seen = settled.duration_ns / 1e9 / size.pixel_steps
+            self._seconds_per_pixel_step += learning * (seen - self._seconds_per_pixel_step)
+            return
         self._learn_prompt(size, settled, learning, streamed=streamed)
         self._learn_answer(size, settled, learning, streamed=streamed)
-        self.nano_usd += learning * (settled.cost_nano_usd - self.nano_usd)
         tokens = settled.tokens_in + settled.tokens_out
         if price.nano_usd_per_replica_hour and tokens:  # a price by the token is known beforehand
             rent = settled.cost_nano_usd / tokens

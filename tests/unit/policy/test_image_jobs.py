@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
-from secondsource.core.records import Outcome
+from secondsource.core.fleet import Price
+from secondsource.core.records import Outcome, Settled
+from secondsource.policy.expectation import Expectation, Size
 from secondsource.policy.failover import Next, Verdict
 from secondsource.policy.image_failover import ImageFailover
 from secondsource.policy.image_jobs import Asked, Job, Status, judge, may_be_charged
@@ -106,3 +108,32 @@ def test_the_callers_own_error_is_passed_on() -> None:
 )
 def test_what_a_supplier_may_charge_for(outcome: Outcome, charged: bool) -> None:
     assert may_be_charged(outcome) is charged
+
+
+def test_what_images_need_is_told_by_their_pixels_and_steps() -> None:
+    """Rent for as long as it is thought to take, half as much again; and no tokens but the prompt's."""
+    rented, hosted = Price(nano_usd_per_replica_hour=3600), Price(nano_usd_per_image_step_megapixel=10)
+    expectation = Expectation([pool("rented", price=rented), pool("hosted", price=hosted)])
+    size = Size(body_bytes=40, pixel_steps=20_000_000)
+    assert expectation.of(size).work_s == 1.0
+    most = expectation.most(size)
+    assert (most.tokens, most.nano_usd) == (62, 200)
+    settled = Settled(
+        attempt_id="r.1",
+        at_ns=0,
+        outcome=Outcome.OK,
+        status=200,
+        duration_ns=400_000_000_000,
+        first_token_ns=0,
+        replica_ns=0,
+        tokens_in=9,
+        tokens_cached=0,
+        tokens_out=0,
+        usage_counted=True,
+        cost_nano_usd=7,
+        tenant_nano_usd=7,
+    )
+    for _ in range(200):
+        expectation.learn(size, settled, rented, streamed=False)
+    assert expectation.of(size).work_s == pytest.approx(400.0, rel=0.01)
+    assert expectation.most(size).nano_usd == pytest.approx(600, abs=10)
