@@ -23,6 +23,7 @@ from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
 from secondsource.gateway.entrance import Entrance
 from secondsource.gateway.exchange import Exchange, Observer
+from secondsource.gateway.exchange_line import line_of
 from secondsource.gateway.feedback import Feedback
 from secondsource.gateway.fleet_clients import FleetClients
 from secondsource.gateway.forwarding import forwarded_lines
@@ -38,7 +39,7 @@ from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.recipient import Recipient
-from secondsource.gateway.request_log import RequestLine, RequestLog, on_one_line, short_line, tried
+from secondsource.gateway.request_log import RequestLine, RequestLog, short_line
 from secondsource.gateway.tracing import Tracing, start_tracing
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
@@ -53,7 +54,6 @@ SWEEP_S = 0.05
 HOUSEKEEPING_S = 1.0
 SETTLING_PART = 0.1  # of the time for a stop, up to so many seconds: for the books
 SETTLING_S = 2.0
-PROMPTS = ("messages", "prompt", "input")
 TELL = b"x-secondsource-tell"
 
 
@@ -451,7 +451,11 @@ class Service(Observer):
     def _log_ended(self) -> None:
         ended, self._ended = self._ended, []
         at = datetime.now(UTC)
-        lines = [self._line(at, *one) for one in ended]
+        why_nobody, prompts = self._why_nobody(), self.fleet.logging.prompts
+        lines = [
+            line_of(one.exchange, at, one.status, one.duration_s, why_nobody=why_nobody, prompts=prompts)
+            for one in ended
+        ]
         self.log.write(lines)
         self.meter.log_lines_dropped = self.log.dropped
         for one, line in zip(ended, lines, strict=True):
@@ -459,30 +463,6 @@ class Service(Observer):
             if self._tracing is not None and one.exchange.trace is not None:
                 self._tracing.ended(one.exchange.trace, line, one.exchange.booked)
             one.exchange.let_go()
-
-    def _line(self, at: datetime, exchange: Exchange, status: int, duration_s: float) -> RequestLine:
-        ask, principal, booked = exchange.ask, exchange.principal, exchange.booked
-        whole = booked[-1][1].tokens_out if booked and status == 200 and not ask.stream else 0
-        return RequestLine(
-            at=at,
-            request_id=exchange.request_id,
-            status=status,
-            tenant=principal.tenant,
-            lane=principal.lane,
-            key_id=principal.key_id,
-            method="POST",
-            endpoint=ask.path,
-            model=ask.model,
-            streamed=ask.stream,
-            refusal=None if booked or status == 499 else exchange.refusal or self._why_nobody(),
-            attempts=[tried(reserved, settled) for reserved, settled in booked],
-            tokens_in=next((settled.tokens_in for _, settled in booked if settled.tokens_in), 0),
-            tokens_out=exchange.delivered.tokens if ask.stream else whole,
-            first_token_s=exchange.first_token_s or None,
-            duration_s=duration_s,
-            traceparent=exchange.traceparent,
-            prompt=_said(ask) if self.fleet.logging.prompts else msgspec.UNSET,
-        )
 
     def _why_nobody(self) -> str:
         return "ledger_unavailable" if self.books.refusing else "no_replica_available"
@@ -498,8 +478,3 @@ class Service(Observer):
     def _write_log(self, line: RequestLine) -> None:
         self.log.write([line])
         self.meter.log_lines_dropped = self.log.dropped
-
-
-def _said(ask: Ask) -> msgspec.Raw:
-    """Return what was asked."""
-    return on_one_line(next((text for name in PROMPTS if (text := ask.raw(name))), b"null"))
