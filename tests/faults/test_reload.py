@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.faults import raw_client
 from tests.faults.conftest import MakeGateway, MakeWall
 from tests.faults.fault import Fault, Kind
@@ -16,6 +18,7 @@ from tests.faults.language_model import ask
 from tests.faults.test_books_after_kill import bill
 
 SOON_S = 20.0
+BOTH = pytest.mark.parametrize("workers", [1, 2])
 OLD, NEW = (Keys(hashlib.sha256(token.encode()).hexdigest(), "acme") for token in ("sk-old", "sk-new"))
 
 
@@ -44,16 +47,20 @@ async def pools_shown(gateway: Gateway) -> list[str]:
     return [replica["pool"] for replica in answer.json["replicas"]]
 
 
-async def test_a_removed_pool_drains_and_a_new_one_serves(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+@BOTH
+async def test_a_removed_pool_drains_and_a_new_one_serves(
+    make_wall: MakeWall, make_gateway: MakeGateway, workers: int
+) -> None:
     old, new = make_wall(pace=0.01), make_wall()
-    gateway = make_gateway(Pool("old", (old,)))
+    gateway = make_gateway(Pool("old", (old,)), workers=workers)
     running = asyncio.create_task(gateway.ask(ask("a long one", size=900, stream=True)))
     await until(lambda: len(old.seen) == 1)
     write_fleet(gateway, Pool("new", (new,), model="chat"))
     await hang_up(gateway, "new is new; old gets no more requests")
     assert await pools_shown(gateway) == ["new"]
     assert not running.done()
-    assert (await gateway.ask(ask("a short one", size=9))).headers["x-secondsource-pool"] == "new"
+    answers = await gateway.ask_many([ask(f"short {number}", size=9) for number in range(8 * workers)])
+    assert {answer.headers["x-secondsource-pool"] for answer in answers} == {"new"}
     answered = await running
     assert answered.looks_whole
     assert answered.headers["x-secondsource-pool"] == "old"
@@ -110,9 +117,10 @@ async def test_keys_and_what_is_known_of_a_replica(make_wall: MakeWall, make_gat
     assert states["b"] == "open"  # as it was before
 
 
-async def test_sigterm_ends_within_the_grace(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+@BOTH
+async def test_sigterm_ends_within_the_grace(make_wall: MakeWall, make_gateway: MakeGateway, workers: int) -> None:
     wall = make_wall(pace=0.02)
-    gateway = make_gateway(Pool("only", (wall,)), timeouts={"grace": 2.0})
+    gateway = make_gateway(Pool("only", (wall,)), timeouts={"grace": 2.0}, workers=workers)
     running = [asyncio.create_task(gateway.ask(ask(f"n {size}", size=size, stream=True))) for size in (150, 9000)]
     await until(lambda: len(wall.seen) == len(running))
     started = time.monotonic()
