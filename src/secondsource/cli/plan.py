@@ -20,6 +20,16 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument("--write-fleet", type=Path, metavar="FLEET.toml", help="write the fleet file for `up`")
     parser.add_argument("--plot", type=Path, metavar="PLAN.html", help="draw the plan as one HTML page")
     parser.add_argument("--month", metavar="YYYY-MM", help="the month --write-fleet is for; else the first")
+    parser.add_argument(
+        "--demand",
+        action="append",
+        default=[],
+        metavar="LANE=FACTOR",
+        help="plan for this many times the SPEC's demand of a lane; may be given again",
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep the plan in this state directory, for the console"
+    )
     parser.add_argument("--seconds", type=float, help="search for so long at most; else as the SPEC says")
     parser.set_defaults(run=run)
 

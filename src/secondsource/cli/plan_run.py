@@ -16,6 +16,7 @@ from secondsource.core.errors import InputError
 from secondsource.planner import melange
 from secondsource.planner.explain import explain
 from secondsource.planner.fleet_text import fleet_text
+from secondsource.planner.kept import keep, with_demand
 from secondsource.planner.learn import learn
 from secondsource.planner.outlook import look_ahead
 from secondsource.planner.planning import Inputs, Planned, make_plan, plan_problem
@@ -28,6 +29,7 @@ from secondsource.planner.what_if import change
 from secondsource.profiles.compiled import stored_corrections
 
 MELANGE_SECONDS = 60.0
+MOST_TIMES = 1000.0
 PIPED_WIDTH = 160  # a pipe has no width of its own
 
 
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.write_fleet.write_text(fleet_text(spec, planned, month), "utf-8")
     if arguments.plot:
         arguments.plot.write_text(plan_page.page(changed or report, planned.problem), "utf-8")
+    if arguments.keep:
+        keep(arguments.keep, arguments.spec, changed or report)
     return 0
 
 
@@ -56,6 +60,7 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     spec = parse_spec(text, str(path), path.parent)
     if arguments.seconds is not None:
         spec = msgspec.structs.replace(spec, seconds=arguments.seconds)
+    spec = with_demand(spec, _factors(arguments.demand))
     today = datetime.now(UTC).date()
     catalog = load_catalog(spec.catalog.directory, today).with_chips(spec.chips)
     for workload in spec.workloads:
@@ -70,6 +75,19 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     if arguments.explain or arguments.plot:
         explanation = explain(planned.problem, planned.model, planned.found, planned.plan, say=progress.say)
     return make_report(spec, planned, explanation, outlook, _warnings(planned, catalog, today)), spec, planned
+
+
+def _factors(given: list[str]) -> dict[str, float]:
+    factors = {}
+    for text in given:
+        lane, equals, factor = text.partition("=")
+        try:
+            factors[lane] = float(factor)
+        except ValueError:
+            equals = ""
+        if not equals or not 0 < factors[lane] <= MOST_TIMES:
+            raise InputError(f"--demand {text!r}: expected a lane and a factor up to {MOST_TIMES:g}, such as paid=1.5")
+    return factors
 
 
 def _warnings(planned: Planned, catalog: Catalog, today: date) -> tuple[str, ...]:

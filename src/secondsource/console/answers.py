@@ -27,6 +27,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     chat_needs_key: bool
     may_change: bool
     prompts_logged: bool
+    state_dir: str
 
 
 class LaneNow(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from secondsource.console.answers import About, LaneInfo
 from secondsource.console.assets import Assets
 from secondsource.console.chat import Chat
 from secondsource.console.pages import BookPages, told
+from secondsource.console.plan_page import PlanPage
 from secondsource.console.watching import Watching
 from secondsource.gateway.admin.application import Shown
 from secondsource.gateway.admin.guard import may_change, refusal
@@ -20,7 +21,7 @@ PAGE = "index.html"
 
 def make_console(shown: Shown) -> Sequence[BaseRoute]:
     """Return the console's routes."""
-    console, books = _Console(shown), BookPages(shown.fleet)
+    console, books, plan = _Console(shown), BookPages(shown.fleet), PlanPage(shown)
     return [
         Route("/console", console.page),
         Route("/console/", console.page),
@@ -31,6 +32,8 @@ def make_console(shown: Shown) -> Sequence[BaseRoute]:
         Route("/console/api/chat", console.chat, methods=["POST"]),
         Route("/console/api/spend", books.spend),
         Route("/console/api/spend.csv", books.spend_csv),
+        Route("/console/api/plan", plan.show),
+        Route("/console/api/plan/again", plan.again, methods=["POST"]),
         Route("/console/api/requests", books.requests),
         Route("/console/api/requests/{request_id}/log", books.logged),
     ]
@@ -68,6 +71,7 @@ class _Console:
                 chat_needs_key=bool(fleet.keys),
                 may_change=may_change(fleet),
                 prompts_logged=fleet.logging.prompts,
+                state_dir=fleet.state_dir,
             )
         )
 

@@ -11,7 +11,7 @@ from secondsource.core.fleet import Fleet, Lane, Pool
 from secondsource.core.money import NANO_USD
 from secondsource.gateway.admin.application import Shown
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.views import FlowView, ReplicaView
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, SupplierView
 
 RECENT_BINS = 13  # a minute, and the bin that has just begun
 MOST_INCIDENTS = 30
@@ -24,14 +24,15 @@ def look(shown: Shown, window: Window) -> Now:
     bins = window.bins()
     recent, flows = _Recent(shown.fleet, bins), shown.flows()
     views = shown.replicas()
-    lanes = [_lane(lane, recent, flows) for lane in shown.fleet.lanes]
+    waiting = _waiting(shown.lanes(), flows)
+    lanes = [_lane(lane, recent, flows, waiting[lane.name]) for lane in shown.fleet.lanes]
     pools = [_pool(pool, recent, views) for pool in shown.fleet.pools]
     tokens_per_s, usd_per_hour = sum(pool.tokens_per_s for pool in pools), sum(pool.usd_per_hour for pool in pools)
     good, asked = (sum(values) for values in ([lane.good_per_s for lane in lanes], _asked(lanes)))
     return Now(
         at=datetime.now(UTC),
         running=sum(flow.requests for flow in flows if flow.pool is not None),
-        waiting=sum(flow.requests for flow in flows if flow.pool is None),
+        waiting=sum(waiting.values()),
         requests_per_s=sum(lane.requests_per_s for lane in lanes),
         tokens_per_s=tokens_per_s,
         refused_per_s=sum(lane.refused_per_s for lane in lanes),
@@ -41,7 +42,7 @@ def look(shown: Shown, window: Window) -> Now:
         lanes=lanes,
         flows=_flows(shown.fleet, recent, flows),
         pools=pools,
-        suppliers=_suppliers(shown.fleet, pools, recent),
+        suppliers=_suppliers(shown.fleet, pools, recent, shown.suppliers()),
         chips=_chips(pools, recent),
         incidents=window.incidents.newest(MOST_INCIDENTS),
         series=_series(shown.fleet, bins[:-1]),  # the newest bin is not over
@@ -78,7 +79,16 @@ def _asked(lanes: Sequence[LaneNow]) -> list[float]:
     return [lane.requests_per_s + lane.refused_per_s for lane in lanes]
 
 
-def _lane(lane: Lane, recent: _Recent, flows: Sequence[FlowView]) -> LaneNow:
+def _waiting(lanes: Sequence[LaneView], flows: Sequence[FlowView]) -> Counter[str]:
+    """Return how many requests of each lane wait: for a place, or between two attempts."""
+    waiting = Counter({flow.lane: flow.requests for flow in flows if flow.pool is None})
+    queued: Counter[str] = Counter()
+    for lane in lanes:
+        queued[lane.lane] += lane.waiting
+    return waiting | queued  # the larger: who waits for a place may be counted in both
+
+
+def _lane(lane: Lane, recent: _Recent, flows: Sequence[FlowView], waiting: int) -> LaneNow:
     bins = recent.lane(lane.name)
     first_token, per_token = merged(one.first_token for one in bins), merged(one.per_token for one in bins)
     asked = sum(one.requests + one.refused for one in bins)
@@ -86,7 +96,7 @@ def _lane(lane: Lane, recent: _Recent, flows: Sequence[FlowView]) -> LaneNow:
     return LaneNow(
         name=lane.name,
         running=sum(flow.requests for flow in flows if flow.lane == lane.name and flow.pool is not None),
-        waiting=sum(flow.requests for flow in flows if flow.lane == lane.name and flow.pool is None),
+        waiting=waiting,
         requests_per_s=recent.rate(sum(one.requests for one in bins)),
         refused_per_s=recent.rate(sum(one.refused for one in bins)),
         tokens_per_s=recent.rate(sum(one.tokens_out for one in bins)),
@@ -128,7 +138,8 @@ def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView]) -> PoolNow:
     made = recent.of_pool(pool.name)
     rent = len(pool.replicas) * pool.price.nano_usd_per_replica_hour
     used = 0 if rent else round(sum(one.cost_nano_usd for one in made) * HOUR_S / recent.seconds)
-    bounded = [view.max_concurrency for view in replicas if view.max_concurrency is not None]
+    bounded = [view.limit for view in replicas if view.limit is not None]
+    reported = [view.reported_waiting for view in replicas if view.reported_waiting is not None]
     circuits = Counter(view.circuit.value for view in replicas)
     return PoolNow(
         name=pool.name,
@@ -140,7 +151,7 @@ def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView]) -> PoolNow:
         circuits=dict(circuits),
         in_flight=sum(view.in_flight for view in replicas),
         limit=sum(bounded) if len(bounded) == len(replicas) else None,
-        waiting=None,
+        waiting=sum(reported) if reported else None,
         at_par=all(view.at_par for view in replicas),
         plugged=all(view.plugged for view in replicas),
         continuation=replicas[0].continuation.value if replicas else pool.continuation.value,
@@ -150,22 +161,28 @@ def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView]) -> PoolNow:
     )
 
 
-def _suppliers(fleet: Fleet, pools: Sequence[PoolNow], recent: _Recent) -> list[SupplierNow]:
+def _suppliers(
+    fleet: Fleet, pools: Sequence[PoolNow], recent: _Recent, views: Sequence[SupplierView]
+) -> list[SupplierNow]:
+    known = {view.supplier: view for view in views}
     cost = {pool.name: sum(made.cost_nano_usd for made in recent.of_pool(pool.name)) for pool in pools}
     tokens = {pool.name: pool.tokens_per_s for pool in pools}
     weights: dict[str, float] = {**cost} if sum(cost.values()) else tokens
     total = sum(weights.values())
     found = []
     for supplier in fleet.suppliers:
-        own = [pool for pool in pools if pool.supplier == supplier.name]
+        own, view = [pool for pool in pools if pool.supplier == supplier.name], known.get(supplier.name)
+        share = None if view is None else view.share
+        if share is None and total:
+            share = sum(weights[pool.name] for pool in own) / total
         found.append(
             SupplierNow(
                 name=supplier.name,
                 plugged=all(pool.plugged for pool in own),
                 in_flight=sum(pool.in_flight for pool in own),
-                share=sum(weights[pool.name] for pool in own) / total if total else None,
+                share=share,
                 max_share=supplier.max_share,
-                capped=False,
+                capped=view is not None and view.capped,
                 tokens_per_s=sum(pool.tokens_per_s for pool in own),
             )
         )

@@ -40,6 +40,7 @@ class Watching:
             await asyncio.to_thread(_read, tail, window)
         finally:
             tail.close()
+        await self._shown.refresh()
         return msgspec.json.encode(look(self._shown, window))
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -71,6 +72,7 @@ class Watching:
         try:
             while True:
                 await asyncio.to_thread(_read, tail, window)
+                await self._shown.refresh()
                 self._newest = msgspec.json.encode(look(self._shown, window))
                 async with self._changed:
                     self._changed.notify_all()

@@ -9,7 +9,7 @@ from secondsource.core.fleet import Fleet, Pool
 from secondsource.core.money import dollars
 from secondsource.core.records import Kind, Outcome
 from secondsource.gateway.books.ledger_schema import Attempt
-from secondsource.policy.views import LaneView, ReplicaView, RequestView
+from secondsource.policy.views import LaneView, ReplicaView, RequestView, SupplierView
 
 SHOWN_OF_A_HASH = 12
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,6 +118,11 @@ class SupplierAnswer(msgspec.Struct, frozen=True, kw_only=True):
     plugged: bool
     pools: list[str]
     in_flight: int
+    share: float | None = None  # of the spend over its window, 0 to 1; null before anything was spent
+    max_share: float | None = None
+    share_window_s: float | None = None
+    capped: bool = False  # asked for nothing more, for now
+    breaches: int = 0  # attempts beyond a soft share since the start
 
 
 class SuppliersAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,17 +193,28 @@ def fleet_answer(fleet: Fleet) -> FleetAnswer:
     )
 
 
-def supplier_answers(fleet: Fleet, replicas: Sequence[ReplicaView]) -> list[SupplierAnswer]:
+def supplier_answers(
+    fleet: Fleet, replicas: Sequence[ReplicaView], views: Sequence[SupplierView]
+) -> list[SupplierAnswer]:
     """Return each supplier as it stands, in the order of the file."""
-    return [
-        SupplierAnswer(
-            name=supplier.name,
-            plugged=all(view.plugged for view in replicas if view.supplier == supplier.name),
-            pools=[pool.name for pool in fleet.pools if pool.supplier == supplier.name],
-            in_flight=sum(view.in_flight for view in replicas if view.supplier == supplier.name),
+    spent = {view.supplier: view for view in views}
+    answers = []
+    for supplier in fleet.suppliers:
+        own, view = [replica for replica in replicas if replica.supplier == supplier.name], spent.get(supplier.name)
+        answers.append(
+            SupplierAnswer(
+                name=supplier.name,
+                plugged=all(replica.plugged for replica in own),
+                pools=[pool.name for pool in fleet.pools if pool.supplier == supplier.name],
+                in_flight=sum(replica.in_flight for replica in own),
+                share=None if view is None else view.share,
+                max_share=supplier.max_share,
+                share_window_s=supplier.share_window_s,
+                capped=view is not None and view.capped,
+                breaches=0 if view is None else view.breaches,
+            )
         )
-        for supplier in fleet.suppliers
-    ]
+    return answers
 
 
 def _pool_answer(pool: Pool) -> PoolAnswer:

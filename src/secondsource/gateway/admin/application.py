@@ -53,9 +53,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Callable[[], Sequence[ReplicaView]]
     running: Callable[[str], Awaitable[RequestView | None]]  # by request id
     flows: Callable[[], Sequence[FlowView]]  # what is being answered now
-    plug: Callable[
-        [str, bool], Awaitable[int]
-    ]  # a supplier, and whether it may serve; returns how many attempts were cut
+    plug: Callable[[str, bool], Awaitable[int]]  # a supplier, and whether it may serve; how many attempts that cut
     gateway_url: str
     admin_url: str
     lanes: Callable[[], Sequence[LaneView]] = tuple
@@ -129,7 +127,11 @@ class _Pages:
 
     async def suppliers(self, _: Request) -> Response:
         await self._shown.refresh()
-        return _json(SuppliersAnswer(suppliers=supplier_answers(self._shown.fleet, self._shown.replicas())))
+        return _json(
+            SuppliersAnswer(
+                suppliers=supplier_answers(self._shown.fleet, self._shown.replicas(), self._shown.suppliers())
+            )
+        )
 
     async def unplug(self, request: Request) -> Response:
         return await self._plug(request, plugged=False)

@@ -46,7 +46,7 @@ def make_fleet(state_dir: Path, listener: AdminListener) -> Fleet:
     )
 
 
-def running(request_id: str) -> RequestView | None:
+async def running(request_id: str) -> RequestView | None:
     if request_id != "running":
         return None
     return RequestView(
