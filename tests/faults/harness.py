@@ -47,6 +47,7 @@ class Pool:
     context_tokens: int = 32768
     max_concurrency: int = 64
     api_key_env: str = ""
+    price: str = "usd_per_chip_hour = 2.0"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def fleet_toml(
             f"name = {quoted(pool.name)}",
             f"supplier = {quoted(pool.supplier or pool.name)}",
             'chip = "wall"',
-            "usd_per_chip_hour = 2.0",
+            pool.price,
             f"model = {quoted(pool.model)}",
             f"upstream_model = {quoted(pool.upstream_model or pool.walls[0].model)}",
             f"replicas = [{urls}]",

@@ -3,7 +3,12 @@
 import asyncio
 import hashlib
 import json
+import os
+import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +21,7 @@ from tests.faults.painter import FIRST_CREATED
 from tests.faults.pair import Pair
 from tests.faults.raw_client import End, Received
 from tests.faults.test_books_after_kill import bill
+from tests.faults.test_workers import workers_of
 from tests.faults.wall import WallThread
 from tests.ledger_records import ledger_rows
 
@@ -45,6 +51,18 @@ def rows_of(gateway: Gateway) -> list[dict[str, Any]]:
 def assert_audited(gateway: Gateway) -> None:
     audited = bill(gateway.state_dir, "--audit")
     assert (audited.returncode, json.loads(audited.stdout)["misfit"]) == (0, None), audited.stdout
+
+
+def worker_that_paints(gateway: Gateway) -> int:
+    """Return the worker that runs the one job that runs."""
+    with closing(sqlite3.connect(gateway.state_dir / "images" / "jobs.sqlite3")) as connection:
+        [(owner,)] = connection.execute("SELECT owner FROM job WHERE status = 'running'").fetchall()
+    alive = str(gateway.state_dir / "images" / f"{owner}.alive")
+    return next(
+        worker
+        for worker in workers_of(gateway)
+        if alive in {os.readlink(link) for link in Path(f"/proc/{worker}/fd").iterdir() if link.is_symlink()}
+    )
 
 
 async def until(holds: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -222,6 +240,80 @@ async def test_a_gateway_killed_in_mid_job_makes_it_once_more_whoever_retries(
     rows = rows_of(gateway)
     assert [row["outcome"] for row in rows] == ["interrupted", "interrupted", "ok", "ok"]
     assert [row["tenant_nano_usd"] > 0 for row in rows] == [False, False, True, True]
+    assert_audited(gateway)
+
+
+async def test_a_gateway_that_stops_in_mid_job_leaves_it_to_the_next(
+    make_wall: MakeWall, make_gateway: MakeGateway
+) -> None:
+    wall = make_wall(painting=10.0)
+    gateway = make_gateway(Pool("only", (wall,)), timeouts=LONG | {"grace": 0.3})
+    waiting = asyncio.create_task(paint(gateway, "stopped", "k"))
+    await until(lambda: len(wall.seen) == 1)
+    gateway.stop()
+    await waiting
+    wall.painting = 0.0
+    gateway = restart(gateway)
+    try:
+        answer = await paint(gateway, "stopped", "k")
+        assert (answer.status, len(wall.seen)) == (200, 2)
+    finally:
+        gateway.stop()
+    rows = rows_of(gateway)
+    assert [(row["outcome"], row["tenant_nano_usd"] > 0) for row in rows] == [("interrupted", False), ("ok", True)]
+    assert_audited(gateway)
+
+
+async def test_workers_make_it_once_and_go_on_for_one_that_is_killed(
+    make_wall: MakeWall, make_gateway: MakeGateway
+) -> None:
+    wall = make_wall(painting=1.0)
+    gateway = make_gateway(Pool("only", (wall,)), timeouts=LONG, workers=2)
+    try:
+        answers = await asyncio.gather(*(paint(gateway, "shared", "k") for _ in range(24)))
+        assert {answer.status for answer in answers} == {200}
+        assert len({answer.body for answer in answers}) == 1
+        assert len(wall.seen) == 1
+        asked = [asyncio.create_task(paint(gateway, "orphan", "l")) for _ in range(24)]
+        await until(lambda: len(wall.seen) == 2)
+        await asyncio.sleep(0.2)  # so that everybody waits
+        os.kill(worker_that_paints(gateway), signal.SIGKILL)
+        lived = [answer for answer in await asyncio.gather(*asked) if answer.status == 200]
+        again = await paint(gateway, "orphan", "l")
+        assert lived, "of 24 connections none was at the other worker"
+        assert {answer.body for answer in lived} == {again.body}
+        assert len(wall.seen) == 3, "once more, whoever retries"
+    finally:
+        gateway.stop()
+    rows = rows_of(gateway)
+    assert [row["outcome"] for row in rows] == ["ok", "interrupted", "ok"]
+    assert [row["tenant_nano_usd"] > 0 for row in rows] == [True, False, True]
+    assert_audited(gateway)
+
+
+async def test_images_are_priced_by_pixels_and_steps(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+    price = "usd_per_image_step_megapixel = 0.0001\nimage_steps = 20"
+    hosted = Pool("hosted", (make_wall(),), price=price)
+    gateway = make_gateway(hosted, timeouts=LONG)
+    await paint(gateway, "one", size="1000x500")
+    await paint(gateway, "two", size="1000x1000", n=3, num_inference_steps=4)
+    await paint(gateway, "three")
+    gateway.stop()
+    assert [row["cost_nano_usd"] for row in rows_of(gateway)] == [1_000_000, 1_200_000, 2_097_152]
+    assert all(row["tenant_nano_usd"] == row["cost_nano_usd"] for row in rows_of(gateway))
+    assert_audited(gateway)
+
+
+async def test_a_lost_attempt_that_may_be_charged_for_is_the_operators(
+    make_wall: MakeWall, make_gateway: MakeGateway
+) -> None:
+    price = "usd_per_image_step_megapixel = 0.0001\nimage_steps = 10"
+    dying, well = make_wall(otherwise=Fault(Kind.CUT_RST)), make_wall()
+    gateway = make_gateway(Pool("dying", (dying,), price=price), Pool("well", (well,), price=price, order=1))
+    assert (await paint(gateway, "lost", size="1000x1000")).status == 200
+    gateway.stop()
+    rows = [(row["pool"], row["cost_nano_usd"], row["tenant_nano_usd"]) for row in rows_of(gateway)]
+    assert rows == [("dying", 1_000_000, 0), ("well", 1_000_000, 1_000_000)]
     assert_audited(gateway)
 
 
