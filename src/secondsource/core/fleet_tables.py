@@ -28,8 +28,6 @@ from secondsource.core.fleet_terms import (
 )
 from secondsource.core.strict_toml import Table
 
-NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored, and we never ignore)"
-
 ANSWER_PER_FIRST_TOKEN = 6  # of patience with a whole answer, where no first token can be seen
 
 _DEFAULT = Fleet(suppliers=(), pools=())

@@ -231,20 +231,12 @@ def test_each_fault_of_a_second_pool_is_named(table: str, key: str, message: str
     assert message in said
 
 
-NOT_ENFORCED = "not enforced yet by this version; remove it (it would be ignored, and we never ignore)"
-
-
-@pytest.mark.parametrize(
-    ("header", "given", "key"),
-    [
-        ("[gateway]", "workers = 2", "gateway.workers"),
-    ],
-)
-def test_what_is_not_enforced_is_refused_by_name(header: str, given: str, key: str) -> None:
-    found = faults(f"{SMALL}{header}\n{given}\n")
-    assert list(found) == [key]
-    assert found[key][0] == 9 + header.count("\n")
-    assert found[key][1].endswith(NOT_ENFORCED)
+def test_a_bound_that_leaves_a_worker_without_a_place_is_told_at_its_line() -> None:
+    text = f"{SMALL}max_concurrency = 2\n[gateway]\nworkers = 3\n"
+    found = faults(text)
+    (key,) = found
+    assert text.splitlines()[found[key][0] - 1] == "max_concurrency = 2"
+    assert found[key][1].startswith("2 is less than gateway.workers = 3")
 
 
 def test_all_faults_are_reported_in_the_order_of_the_text() -> None:
