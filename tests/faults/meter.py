@@ -27,6 +27,7 @@ UNREAD_ENDS = frozenset(
 )
 BYTES_PER_TOKEN = 4
 UNSEEN_TOKENS = 8
+PLAUSIBLE_PER_EVENT = 2
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def discrepancy(row: Row, seen: Seen) -> str | None:
 def _believable_lie(row: Row, seen: Seen) -> bool:
     """Return whether a false usage is one that nobody could see through: no more tokens than bytes, about."""
     shown = len(seen.text_sent.encode()) + UNSEEN_TOKENS * (seen.body.get("n") or 1)
-    return seen.fault.kind is Kind.LYING_USAGE and (row.tokens_out <= shown or not seen.events_sent)
+    plausible = PLAUSIBLE_PER_EVENT * seen.events_sent + UNSEEN_TOKENS  # up to here nobody looks
+    return seen.fault.kind is Kind.LYING_USAGE and (row.tokens_out <= max(shown, plausible) or not seen.events_sent)
 
 
 def is_late(row: Row, seen: Seen) -> bool:
