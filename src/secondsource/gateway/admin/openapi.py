@@ -19,6 +19,7 @@ from secondsource.gateway.admin.answers import (
     RequestAnswer,
     SuppliersAnswer,
 )
+from secondsource.gateway.images.job_answers import JobView
 
 Schema = dict[str, Any]
 
@@ -48,7 +49,7 @@ ADMIN_ERRORS = (400, 401, 403, 404, 405, 500)
 
 def describe(fleet: Fleet, gateway_url: str, admin_url: str) -> Schema:
     """Return the OpenAPI document of a fleet that is served at these addresses."""
-    answers = (RequestAnswer, ReplicasAnswer, LanesAnswer, FleetAnswer, SuppliersAnswer, PlugAnswer, Health)
+    answers = (JobView, RequestAnswer, ReplicasAnswer, LanesAnswer, FleetAnswer, SuppliersAnswer, PlugAnswer, Health)
     _, admin_schemas = msgspec.json.schema_components(answers, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
@@ -82,6 +83,7 @@ def _public_paths(fleet: Fleet) -> Schema:
         path: {"post": _generation(name, request, answer, streams=streams, keyed=keyed)}
         for path, (name, request, answer, streams) in answers.items()
     }
+    paths.update(_image_paths(paths["/v1/images/generations"], keyed=keyed))
     paths["/v1/models"] = {"get": _read("listModels", "The models that are served", _ref("ModelList"), keyed=keyed)}
     paths["/v1/models/{model}"] = {
         "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
@@ -91,6 +93,26 @@ def _public_paths(fleet: Fleet) -> Schema:
     ready["responses"]["503"] = {"$ref": "#/components/responses/503"}
     paths["/ready"] = {"get": ready}
     return paths
+
+
+def _image_paths(generations: Schema, *, keyed: bool) -> Schema:
+    """Return the paths of image jobs."""
+    headers = ("x-request-id", "x-secondsource-job", "location", "retry-after", "preference-applied")
+    accepted = {
+        "description": "The job, to a client that sent `Prefer: respond-async`: ask for it at `Location`.",
+        "headers": {header: _header(header) for header in headers},
+        "content": {"application/json": {"schema": _ref("JobView")}},
+    }
+    responses = {**generations["post"]["responses"], "202": accepted}
+    streamed = "`image_generation.partial_image` events, then `image_generation.completed` for each image."
+    responses["200"]["content"]["text/event-stream"] = {"schema": {"description": streamed}}
+    text = "A job as it stands; `result` is what the request would have been answered"
+    job = _read("retrieveImageJob", text, _ref("JobView"), keyed=keyed, errors=(*READ_ERRORS, 500))
+    parameter = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "/v1/images/generations": {"post": {**generations["post"], "responses": responses}},
+        "/v1/images/jobs/{job_id}": {"parameters": [parameter], "get": job},
+    }
 
 
 def _generation(name: str, request: str, answer: str, *, streams: bool, keyed: bool) -> Schema:
@@ -288,5 +310,8 @@ def _headers() -> Schema:
         "x-secondsource-chip": ("Its chip.", text),
         "x-secondsource-attempts": ("How many attempts there were when the headers left.", whole),
         "retry-after": ("Seconds to wait.", whole),
+        "x-secondsource-job": ("The job that the images are of.", text),
+        "location": ("Where a job is to be asked for.", text),
+        "preference-applied": ("`respond-async`.", text),
     }
     return {name: {"description": what, "schema": schema} for name, (what, schema) in described.items()}

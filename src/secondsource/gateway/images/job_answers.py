@@ -23,8 +23,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: int | None
     request_id: str
     partial_images: int
-    result: msgspec.Raw = _NULL  # what the request would have been answered
-    error: msgspec.Raw = _NULL  # OpenAI's error object
+    result: msgspec.Raw  # what the request would have been answered, or null
+    error: msgspec.Raw  # OpenAI's error object, or null
 
 
 def job_view(job: Job, partial_images: int, answer: Answer | None = None) -> bytes:
