@@ -17,12 +17,19 @@ from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.admin.guard import refusal
 from secondsource.gateway.books.billing import Dimension
+from secondsource.gateway.request_log import RequestLine
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 OUTCOME = re.compile(r"[a-z_]{0,40}")
 MOST_HOURS = 24 * 366
 Result = TypeVar("Result")
 Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class LoggedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's line of the log."""
+
+    line: RequestLine | None
 
 
 class BookPages:
@@ -51,14 +58,12 @@ class BookPages:
         return await self._answer(lambda: told(finding.find(self._state_dir, _wanted(request))))
 
     async def logged(self, request: Request) -> Response:
-        """A request's line of the log."""
+        """A request's line of the log; null where the newest part of it has none."""
         request_id = request.path_params["request_id"]
         line = None
         if ID.fullmatch(request_id):
             line = await asyncio.to_thread(finding.logged, self._state_dir, request_id)
-        if line is None:
-            return refusal(404, "no such request is in the newest part of the log", code="request_not_found")
-        return told(line)
+        return told(LoggedAnswer(line=line))
 
     def _spend(self, request: Request) -> Spend:
         by = _choice(request, "by", Dimension, Dimension.SUPPLIER)

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +20,12 @@ from secondsource.gateway.admin.guard import refusal, require_change
 from secondsource.planner.kept import KeptPlan, read_kept
 
 
+class PlanAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page shows."""
+
+    standing: Standing | None
+
+
 class PlanPage:
     """Holds the kept plan against what is; plans again one at a time."""
 
@@ -28,12 +35,12 @@ class PlanPage:
         self._planning = asyncio.Lock()
 
     async def show(self, _: Request) -> Response:
-        """The plan beside what is; 404 where none is kept."""
+        """The plan beside what is; null where none is kept."""
         try:
             found = await self._stand()
         except SecondsourceError as error:
             return refusal(400, str(error), code="bad_plan")
-        return _no_plan() if found is None else told(found[1])
+        return told(PlanAnswer(standing=None if found is None else found[1]))
 
     async def again(self, request: Request) -> Response:
         """What a new plan for the measured demand would change."""
@@ -45,7 +52,9 @@ class PlanPage:
         async with self._planning:
             try:
                 found = await self._stand()
-                return _no_plan() if found is None else told(await plan_again(*found))
+                if found is None:
+                    return refusal(404, "no plan is kept beside the ledger", code="no_plan")
+                return told(await plan_again(*found))
             except SecondsourceError as error:
                 return refusal(400, str(error), code="no_plan")
 
@@ -57,7 +66,3 @@ class PlanPage:
         await self._shown.refresh()
         pools: list[PoolNow] = look(self._shown, Window(self._shown.fleet.lanes)).pools
         return kept, stand(kept, self._shown.fleet, pools, measured, datetime.now(UTC))
-
-
-def _no_plan() -> Response:
-    return refusal(404, "no plan is kept beside the ledger", code="no_plan")

@@ -6,9 +6,9 @@ import { tint } from "./colours.js";
 
 export async function show(main, here) {
   const answer = await ask("/console/api/plan");
-  if (answer.status === 404) return main.append(none(here.about));
   if (!answer.ok) return main.append(h("p", { class: "problem", role: "alert" }, await problem(answer)));
-  const plan = await answer.json();
+  const plan = (await answer.json()).standing;
+  if (plan === null) return main.append(none(here.about));
   const demand = new Chart(here, "Demand planned and measured by lane; the table below has the numbers", (given, colours) => pairs(given, colours,
     given.demand.map((line) => line.lane), "requests/s", given.demand.map((line) => line.planned_requests_per_s), given.demand.map((line) => line.busiest_requests_per_s ?? 0), ["planned", "busiest 5 min"]));
   const supply = new Chart(here, "Chips planned and rented; the table below has the numbers", (given, colours) => pairs(given, colours,
@@ -55,7 +55,7 @@ function demandTable(plan) {
 }
 
 function supplyTable(plan) {
-  return table("Capacity, now", ["supplier", "chip", "#planned chips", "#rented", "#up", "#planned share", "#served share"], plan.supply.map((line) => [
+  return table("Capacity, now", ["supplier", "chip", "#planned", "#rented", "#up", "#planned share", "#served"], plan.supply.map((line) => [
     h("span", { class: `tag ${tint(line.supplier)}` }, h("span", { class: "dot", "aria-hidden": "true" }), line.supplier), line.chip, number(line.planned_chips, 0),
     h("span", { class: line.rented_chips < line.planned_chips ? "bad" : undefined }, number(line.rented_chips, 0)), number(line.up_chips, 0), percent(line.planned_share, 1), percent(line.served_share, 1)]));
 }

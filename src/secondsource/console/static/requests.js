@@ -80,14 +80,13 @@ class List {
   }
 
   async logged(requestId) {
-    try {
-      const line = await get(`/console/api/requests/${requestId}/log`);
+    const { line } = await get(`/console/api/requests/${requestId}/log`);
+    if (line !== null) {
       const said = line.prompt === undefined ? "" : ` It was asked: ${JSON.stringify(line.prompt)}`;
       return h("p", { class: "soft" }, `The client got HTTP ${line.status} after ${seconds(line.duration_s)}`
         + (line.first_token_s === null ? "." : `, its first token after ${seconds(line.first_token_s)}, ${number(line.tokens_out, 0)} tokens in all.`) + said);
-    } catch {
-      return h("p", { class: "soft" }, "The newest part of the request log does not have it.");
     }
+    return h("p", { class: "soft" }, "The newest part of the request log does not have it.");
   }
 }
 
