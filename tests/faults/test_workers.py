@@ -16,6 +16,7 @@ from tests.faults.harness import Gateway, Pool, restart
 from tests.faults.language_model import ask
 from tests.faults.test_books_after_kill import assert_booked, bill, load, rows_of
 from tests.faults.test_reload import SOON_S, until
+from tests.ledger_records import ledger_rows
 
 TOKEN = {"authorization": "Bearer sk-limited"}
 LIMITED = f"""
@@ -133,6 +134,12 @@ async def test_what_one_process_shows_and_does_many_show_and_do(make_wall: MakeW
     assert (pulled.status, pulled.json["attempts_cut"]) == (200, 8)
     assert all(answer.looks_whole for answer in await asyncio.gather(*running))
     assert len(second.seen) == 8
+    await gateway.attempts(running[0].result())  # and so all of it is in the ledger
+    (busy,) = ledger_rows(
+        gateway.state_dir,
+        "SELECT sum(replica_ns), max(settled_at_ns) - min(at_ns) FROM attempt WHERE pool = 'first'",
+    )
+    assert 0.7 < busy[0] / busy[1] < 1.1, "a second of the replica is paid for once, whoever asked it"
     assert await metric(gateway, "secondsource_in_flight") == 0
     assert await metric(gateway, "gen_ai_server_request_duration_seconds_count") == 8
     logs = list(gateway.state_dir.glob("requests*.jsonl"))

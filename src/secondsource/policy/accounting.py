@@ -4,7 +4,7 @@ The time a replica is busy is divided among the attempts in flight, second by se
 attempts add up to the busy time, never more: with four in flight, each bears a quarter.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from secondsource.core.fleet import Price
 from secondsource.core.records import Outcome
@@ -50,6 +50,55 @@ class ShareClock:
         if self._active:
             self._virtual += ((now_ns - self._last_ns) << FRACTION_BITS) // self._active
         self._last_ns = now_ns
+
+
+class Tally(Protocol):
+    """How many attempts are in flight at a replica, of this process and of others that ask it too."""
+
+    def write(self, count: int) -> None:
+        """Say how many this process has."""
+
+    def others(self) -> int:
+        """Return how many the others have."""
+
+
+class SharedClock(ShareClock):
+    """The busy time of a replica that several processes ask, as one of them counts it.
+
+    The others' attempts are looked at when one of ours begins or ends, and at each `tick`; between two looks there are
+    taken to be as many as half-way between what was seen.
+    """
+
+    __slots__ = ("_others", "_tally")
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self._tally = tally
+        self._others = 0
+
+    def enter(self, now_ns: int) -> int:
+        """Start an attempt; returns the mark that `leave` wants."""
+        mark = super().enter(now_ns)
+        self._tally.write(self._active)
+        return mark
+
+    def leave(self, now_ns: int, mark: int) -> int:
+        """End an attempt; returns its share of the busy time in nanoseconds."""
+        share = super().leave(now_ns, mark)
+        self._tally.write(self._active)
+        return share
+
+    def tick(self, now_ns: int) -> None:
+        """Look at the others; to be called often."""
+        self._advance(now_ns)
+
+    def _advance(self, now_ns: int) -> None:
+        others = self._tally.others()
+        if self._active and now_ns > self._last_ns:
+            twice = 2 * self._active + self._others + others
+            self._virtual += ((now_ns - self._last_ns) << (FRACTION_BITS + 1)) // twice
+        self._last_ns = max(now_ns, self._last_ns)
+        self._others = others
 
 
 class Usage(NamedTuple):

@@ -19,7 +19,8 @@ from secondsource.gateway.office import Office
 from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.workers import gathering
 from secondsource.gateway.workers import messages as said
-from secondsource.gateway.workers.circuits import SharedCircuits
+from secondsource.gateway.workers.board import Places, new_board
+from secondsource.gateway.workers.circuits import SharedCircuits, name_of
 from secondsource.gateway.workers.counts import Counts, add_up, at_the_end, copy_of, show
 from secondsource.gateway.workers.crew import Crew
 from secondsource.gateway.workers.post import Post
@@ -57,7 +58,8 @@ class Coordinator:
         self._parity.refresh(self.router)
         self._circuits = SharedCircuits(self.router)
         self._leases = leases.Coordinator(fleet.keys, fleet.tenants, fleet.workers)
-        self._crew = Crew(fleet.workers, self._heard, self._prepare, self._left, say)
+        self._board, self._places = new_board(fleet.workers), Places()
+        self._crew = Crew(fleet.workers, self._board.descriptor, self._heard, self._prepare, self._left, say)
         self._ended: list[Counts] = []  # of workers that are gone: at most one, their sum
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,10 +107,12 @@ class Coordinator:
         self._clients.reload(fleet, secrets)
         self._leases.reload(fleet.keys, fleet.tenants)
         self._circuits.reload()
-        asked = [
-            post.ask(lambda number: said.Reload(number=number, fleet=fleet, secrets=self._secrets), said.Done, RELOAD_S)
-            for post in self._crew.posts
-        ]
+        places = self._replicas_places()
+
+        def make(number: int) -> said.Message:
+            return said.Reload(number=number, fleet=fleet, secrets=self._secrets, places=places)
+
+        asked = [post.ask(make, said.Done, RELOAD_S) for post in self._crew.posts]
         await asyncio.gather(*asked)
         await self._office.reload(fleet, self._shown())
 
@@ -116,6 +120,7 @@ class Coordinator:
         await self._office.close()
         self._clients.close()
         await self._office.books.stop()
+        self._board.close()
 
     # -- the workers
 
@@ -129,6 +134,7 @@ class Coordinator:
                 fleet=self.fleet,
                 secrets=self._secrets,
                 unplugged=self.router.unplugged,
+                places=self._replicas_places(),
             )
         )
         self._tell(self._circuits.news(time.monotonic()))
@@ -137,9 +143,13 @@ class Coordinator:
     def _left(self, post: Post) -> None:
         """Keep what a process that is gone had counted; its journal is the ledger's to read."""
         self._circuits.left(post.number)
+        self._board.wipe(post.number)
         if post.told is not None:
             self._ended.append(at_the_end(post.told.counts))
             post.told = None
+
+    def _replicas_places(self) -> list[tuple[said.ReplicaName, int]]:
+        return self._places.of([name_of(replica) for replica in self.router.replicas])
 
     def _heard(self, post: Post, message: said.FromWorker) -> None:
         if isinstance(message, said.Witness):

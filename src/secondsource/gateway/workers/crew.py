@@ -29,6 +29,7 @@ class Crew:
     def __init__(
         self,
         workers: int,
+        board: int,
         heard: Callable[[Post, said.FromWorker], None],
         prepare: Callable[[Post], None],
         left: Callable[[Post], None],
@@ -36,6 +37,7 @@ class Crew:
     ) -> None:
         self.posts = [Post(number, heard) for number in range(1, workers + 1)]
         self.restarts = 0
+        self._board = board
         self._prepare = prepare
         self._left = left
         self._say = say
@@ -115,7 +117,7 @@ class Crew:
         pause_s = 0.0
         while not self._stop.is_set():
             started = time.monotonic()
-            await post.fill(self._sockets)
+            await post.fill(self._board, self._sockets)
             self._prepare(post)
             if self._stop.is_set():
                 post.kill()

@@ -42,6 +42,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     fleet: Fleet
     secrets: dict[str, str]
     unplugged: frozenset[str]
+    places: list[tuple[ReplicaName, int]]  # of replicas, on the board
 
 
 class Begin(Message, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ class Reload(Message, frozen=True, kw_only=True):
     number: int
     fleet: Fleet
     secrets: dict[str, str]
+    places: list[tuple[ReplicaName, int]]
 
 
 class Adopt(Message, frozen=True, kw_only=True):

@@ -32,15 +32,16 @@ class Post:
         self._questions: dict[int, asyncio.Future[said.FromWorker | None]] = {}
         self._number = 0
 
-    async def fill(self, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
-        """Start a process on this post, which inherits the listening sockets of all."""
+    async def fill(self, board: int, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
+        """Start a process on this post, which inherits the board and the listening sockets of all."""
         ours, theirs = socket.socketpair()
         listening = [f"{owner}:{','.join(str(one.fileno()) for one in some)}" for owner, some in sockets.items()]
-        descriptors = [theirs.fileno(), *(one.fileno() for some in sockets.values() for one in some)]
+        own = (theirs.fileno(), board)
+        descriptors = [*own, *(one.fileno() for some in sockets.values() for one in some)]
         ours.setblocking(False)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "secondsource.gateway.workers.worker", str(theirs.fileno()), *listening),
+                *(sys.executable, "-m", "secondsource.gateway.workers.worker", *map(str, own), *listening),
                 stdin=subprocess.DEVNULL,
                 pass_fds=descriptors,
             )

@@ -1,7 +1,7 @@
 """One worker: a service that answers clients, in a process of its own, started and told by the coordinator.
 
-`python -m secondsource.gateway.workers.worker CHANNEL 1:SOCKET 2:SOCKET,SOCKET ...`: descriptors that it inherits, the
-listening sockets by the worker whose they are.
+`python -m secondsource.gateway.workers.worker CHANNEL BOARD 1:SOCKET 2:SOCKET,SOCKET ...`: descriptors that it
+inherits, the listening sockets by the worker whose they are.
 """
 
 import asyncio
@@ -23,14 +23,18 @@ from secondsource.gateway.limiting import LimitsSource
 from secondsource.gateway.place import ProcessBooks
 from secondsource.gateway.service import Service
 from secondsource.gateway.workers import messages as said
+from secondsource.gateway.workers.board import Board, Tally
 from secondsource.gateway.workers.channel import Channel
 from secondsource.gateway.workers.circuits import name_of, take
 from secondsource.gateway.workers.counts import copy_of
 from secondsource.gateway.workers.lease_desk import TICK_S, LeaseDesk
+from secondsource.policy.accounting import SharedClock
 from secondsource.policy.limits import MeterFactory
 from secondsource.policy.routing import Router
 from secondsource.policy.shared_circuit import Seen, SharedCircuit
 from secondsource.policy.worker_share import share_of
+
+CLOCKS_S = 0.05
 
 
 class WorkersPlace:
@@ -42,14 +46,19 @@ class WorkersPlace:
         self.sockets = sockets
         self.limits_source: LimitsSource = worker.leases
         self.make_meter: MeterFactory = worker.leases.make
+        self.places = dict(welcome.places)
         self._worker = worker
         self._random = Random(os.urandom(16))  # noqa: S311 -- spreads probes, keeps no secret
 
     def share_circuits(self, router: Router) -> None:
-        """Have the circuits of replicas that are new tell what they see."""
+        """Have new replicas' circuits tell what they see, and their clocks count all workers' attempts."""
         for replica in router.replicas:
             if not isinstance(replica.circuit, SharedCircuit):
-                replica.circuit = self._circuit(name_of(replica))
+                name = name_of(replica)
+                replica.circuit = self._circuit(name)
+                place = self.places.get(name)
+                if place is not None:
+                    replica.clock = SharedClock(Tally(self._worker.board, self.number, place))
 
     def _circuit(self, name: said.ReplicaName) -> SharedCircuit:
         def tell(seen: Seen) -> None:
@@ -61,7 +70,8 @@ class WorkersPlace:
 class Worker:
     """Does what the coordinator says, one message after another."""
 
-    def __init__(self, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
+    def __init__(self, board: int, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
+        self.board = Board(board, len(sockets))
         self.leases = LeaseDesk(self.say)
         self._sockets = sockets
         self._messages: asyncio.Queue[said.FromCoordinator] = asyncio.Queue()  # bounded by what is asked of a worker
@@ -70,6 +80,7 @@ class Worker:
         )
         self._welcome: said.Welcome | None = None
         self._service: Service | None = None
+        self._place: WorkersPlace | None = None
         self._serving = False
         self._stop = asyncio.Event()
         self._grace_s: float | None = None
@@ -79,7 +90,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._terminated)
         await loop.create_unix_connection(lambda: self._channel, sock=channel)
-        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_leases())]
+        tasks = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._keep_leases()),
+            asyncio.create_task(self._keep_clocks()),
+        ]
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for some in self._sockets.values():
@@ -119,7 +134,7 @@ class Worker:
 
     def _enter(self, welcome: said.Welcome) -> None:
         self._welcome = welcome
-        place = WorkersPlace(welcome, self._sockets[welcome.worker], self)
+        self._place = place = WorkersPlace(welcome, self._sockets[welcome.worker], self)
         fleet = share_of(welcome.fleet, welcome.worker, welcome.workers)
         self._service = service = Service(fleet, welcome.secrets, place=place)
         for supplier in welcome.unplugged:
@@ -143,6 +158,8 @@ class Worker:
             cut = await service.plug(message.supplier, message.plugged)
             self.say(said.Done(number=message.number, count=cut))
         elif isinstance(message, said.Reload):
+            if self._place is not None:
+                self._place.places = dict(message.places)
             await service.reload(share_of(message.fleet, welcome.worker, welcome.workers), message.secrets)
             self.say(said.Done(number=message.number))
         elif isinstance(message, said.Adopt):
@@ -158,6 +175,14 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_S)
             self.leases.tick(time.time())
+
+    async def _keep_clocks(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCKS_S)
+            now_ns = time.monotonic_ns()
+            for replica in () if self._service is None else self._service.router.replicas:
+                if replica.in_flight and isinstance(replica.clock, SharedClock):
+                    replica.clock.tick(now_ns)
 
 
 def _told(number: int, service: Service) -> said.Told:
@@ -185,11 +210,11 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     channel = socket.socket(fileno=int(arguments[0]))
     sockets = {}
-    for argument in arguments[1:]:
+    for argument in arguments[2:]:
         owner, _, descriptors = argument.partition(":")
         sockets[int(owner)] = [socket.socket(fileno=int(one)) for one in descriptors.split(",")]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(sockets).run(channel))
+        runner.run(Worker(int(arguments[1]), sockets).run(channel))
     return 0
 
 

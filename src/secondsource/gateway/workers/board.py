@@ -1,0 +1,85 @@
+"""How many attempts each worker has in flight at each replica: memory that all processes of a gateway share.
+
+Each number has one writer, and is one aligned word; nobody waits for anybody. The coordinator makes the board, gives
+replicas their places and wipes what a dead worker leaves.
+"""
+
+import mmap
+import os
+import tempfile
+
+from secondsource.gateway.workers.messages import ReplicaName
+
+PLACES = 4096  # replicas; those beyond are counted by each worker for itself
+WORD = 8
+
+
+class Board:
+    """The board, on a descriptor that workers inherit."""
+
+    def __init__(self, descriptor: int, workers: int) -> None:
+        self.descriptor = descriptor
+        self._workers = workers
+        self._memory = mmap.mmap(descriptor, workers * PLACES * WORD)
+        self._words = memoryview(self._memory).cast("q")
+
+    def write(self, worker: int, place: int, count: int) -> None:
+        """Say how many attempts worker 1, 2, ... has in flight at the replica of this place."""
+        self._words[(worker - 1) * PLACES + place] = count
+
+    def others(self, worker: int, place: int) -> int:
+        """Return how many attempts all other workers have in flight there."""
+        words = self._words
+        mine = (worker - 1) * PLACES + place
+        return sum(words[at] for at in range(place, self._workers * PLACES, PLACES) if at != mine)
+
+    def wipe(self, worker: int) -> None:
+        """Forget what a worker that is gone had in flight."""
+        first = (worker - 1) * PLACES
+        self._memory[first * WORD : (first + PLACES) * WORD] = bytes(PLACES * WORD)
+
+    def close(self) -> None:
+        """Let go of the memory, and of the descriptor."""
+        self._words.release()
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+def new_board(workers: int) -> Board:
+    """Return a board of zeros."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(workers * PLACES * WORD)
+        return Board(os.dup(file.fileno()), workers)
+
+
+class Places:
+    """Which replica has which place; one keeps its place for as long as the board is there."""
+
+    def __init__(self) -> None:
+        self._places: dict[ReplicaName, int] = {}
+
+    def of(self, names: list[ReplicaName]) -> list[tuple[ReplicaName, int]]:
+        """Return the places of these replicas, as far as there are any."""
+        for name in names:
+            if name not in self._places and len(self._places) < PLACES:
+                self._places[name] = len(self._places)
+        return [(name, self._places[name]) for name in names if name in self._places]
+
+
+class Tally:
+    """One worker's number for one replica; see `policy.accounting.Tally`."""
+
+    __slots__ = ("_board", "_place", "_worker")
+
+    def __init__(self, board: Board, worker: int, place: int) -> None:
+        self._board = board
+        self._worker = worker
+        self._place = place
+
+    def write(self, count: int) -> None:
+        """Say how many attempts this worker has in flight."""
+        self._board.write(self._worker, self._place, count)
+
+    def others(self) -> int:
+        """Return how many attempts the others have."""
+        return self._board.others(self._worker, self._place)

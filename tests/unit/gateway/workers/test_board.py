@@ -1,0 +1,41 @@
+"""The board: numbers that processes share, by worker and replica."""
+
+import os
+import subprocess
+import sys
+
+from secondsource.gateway.workers.board import PLACES, Board, Places, Tally, new_board
+from secondsource.gateway.workers.messages import ReplicaName
+
+
+def test_each_sees_what_the_others_have() -> None:
+    board = new_board(3)
+    tallies = [Tally(board, worker, 7) for worker in (1, 2, 3)]
+    for worker, tally in enumerate(tallies, 1):
+        tally.write(worker)
+    assert [tally.others() for tally in tallies] == [5, 4, 3]
+    assert Tally(board, 1, 8).others() == 0
+    board.wipe(2)
+    assert [tally.others() for tally in tallies] == [3, 4, 1]
+    board.close()
+
+
+def test_another_process_sees_it() -> None:
+    board = new_board(2)
+    board.write(1, PLACES - 1, 42)
+    code = "import sys; from secondsource.gateway.workers.board import *; "
+    code += "board = Board(int(sys.argv[1]), 2); print(board.others(2, PLACES - 1)); board.write(2, 0, 5)"
+    command = [sys.executable, "-c", code, str(board.descriptor)]
+    told = subprocess.run(command, pass_fds=[board.descriptor], capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout == "42\n"
+    again = Board(os.dup(board.descriptor), 2)
+    assert again.others(1, 0) == 5
+    again.close()
+    board.close()
+
+
+def test_a_replica_keeps_its_place_and_those_beyond_the_board_have_none() -> None:
+    places, names = Places(), [ReplicaName("p", f"http://r{number}") for number in range(PLACES + 1)]
+    assert places.of(names[:2]) == [(names[0], 0), (names[1], 1)]
+    assert places.of([names[3], names[1]]) == [(names[3], 2), (names[1], 1)]
+    assert len(places.of(names)) == PLACES
