@@ -86,7 +86,9 @@ class LeaseDesk:
             elif used.unused == 0 and meter.lasting(now + AHEAD_S) < 2 * used.least:
                 wants.append((meter_id, used.least))
         every = self._ticks % TICKS_BETWEEN_ALL == 0
-        meters = self._meters.values() if every else [used.meter for used in self._in_use.values()]
+        meters = list(self._meters.values()) if every else [used.meter for used in self._in_use.values()]
+        for meter in meters:
+            meter.room(now)  # what has run out is given back, though nobody asks for it any more
         given_back = _taken(meters)
         if wants or given_back:
             self._number += 1
