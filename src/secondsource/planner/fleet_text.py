@@ -23,20 +23,19 @@ def fleet_text(spec: Spec, planned: Planned, month: str) -> str:
     at = planned.plan.months.index(month)
     parts = [
         f"# The fleet of {spec.name} in {month}, written by `secondsource plan --write-fleet`.",
-        "# Lines that begin with `# planned:` are what the plan keeps to and this version's router does not enforce.",
         "",
     ]
     pools = _pools(spec, planned, at)
     shares = {supplier.name: supplier.max_share for supplier in spec.suppliers}
     for name in sorted({line.split('"')[1] for pool in pools for line in pool if line.startswith("supplier")}):
         share = shares.get(name)
-        parts += [f"[suppliers.{name}]", *([f"# planned: max_share = {share:g}"] if share is not None else []), ""]
+        parts += [f"[suppliers.{name}]", *([f"max_share = {share:g}"] if share is not None else []), ""]
     for pool in pools:
         parts += [*pool, ""]
     for lane in spec.lanes:
-        parts += ["[[lanes]]", f'name = "{lane.name}"', f"# planned: priority = {lane.priority}"]
-        parts += [f"# planned: ttft_s = {lane.slo.ttft_s:g}"] if lane.slo.ttft_s else []
-        parts += [f"# planned: tpot_s = {lane.slo.tpot_s:g}"] if lane.slo.tpot_s else []
+        parts += ["[[lanes]]", f'name = "{lane.name}"', f"priority = {lane.priority}"]
+        parts += [f"ttft_s = {lane.slo.ttft_s:g}"] if lane.slo.ttft_s else []
+        parts += [f"tpot_s = {lane.slo.tpot_s:g}"] if lane.slo.tpot_s else []
         parts.append("")
     return "\n".join(parts)
 

@@ -46,9 +46,14 @@ def test_the_fleet_it_writes_is_one_that_up_reads(
 ) -> None:
     fleet = tmp_path / "FLEET.toml"
     assert run(capsys, str(spec), "--write-fleet", str(fleet), "--month", "2027-03")[0] == 0
-    pools = load_fleet(fleet).pools
-    assert {pool.supplier for pool in pools} == {"azure", "gcp"}
-    assert sum(pool.weight for pool in pools) == pytest.approx(1.0, abs=1e-5)
+    written = load_fleet(fleet)
+    assert {pool.supplier for pool in written.pools} == {"azure", "gcp"}
+    assert sum(pool.weight for pool in written.pools) == pytest.approx(1.0, abs=1e-5)
+    assert {one.name: one.max_share for one in written.suppliers} == {"azure": 0.7, "gcp": None}
+    assert {(lane.name, lane.priority, lane.ttft_s, lane.tpot_s) for lane in written.lanes} == {
+        ("paid", 0, 2.0, None),
+        ("free", 0, None, None),
+    }
 
 
 def test_the_page_shows_capacity_spend_and_caps(capsys: pytest.CaptureFixture[str], spec: Path, tmp_path: Path) -> None:
