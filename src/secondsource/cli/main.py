@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from secondsource import __version__
-from secondsource.cli import bench, bill, catalog, key, parity, plan, port, up
+from secondsource.cli import bench, bill, catalog, key, parity, plan, port, top, up
 from secondsource.core.errors import SecondsourceError
 
 
@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     catalog.add(verbs)
     key.add(verbs)
     up.add(verbs)
+    top.add(verbs)
     bill.add(verbs)
     bench.add(verbs)
     parity.add(verbs)

@@ -15,7 +15,7 @@ from secondsource.gateway.request_log import RequestLine
 BIN_S = 5
 BINS = 60
 MOST_LINES = 2000  # read one by one at a time; of more ordinary ones every so-manieth stands for its neighbours
-ORDINARY = (b'"status":200', b'"refusal":null')
+NOT_REFUSED, ANSWERED, TRIED = b'"refusal":null', b'"status":200', b'"outcome":"ok"'
 _DECODER = msgspec.json.Decoder(RequestLine)
 
 
@@ -114,7 +114,8 @@ class Window:
 
 def is_ordinary(line: bytes) -> bool:
     """Return whether a line tells of a request that one attempt answered, without reading it."""
-    return all(mark in line for mark in ORDINARY) and line.count(b'"outcome"') == 1
+    # 200 twice: the client got it, and the one replica gave it.
+    return NOT_REFUSED in line and line.count(ANSWERED) == 2 and line.count(b'"outcome"') == line.count(TRIED) == 1
 
 
 def _bin_of(at: datetime) -> int:
