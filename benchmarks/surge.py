@@ -1,0 +1,130 @@
+"""A surge against a real gateway over simulated replicas: five times capacity, one part paid to nine parts free.
+
+.venv/bin/python -m benchmarks.surge --minutes 10
+
+Replicas, gateway and clients are processes of this machine. Capacity is measured first, by as many clients as there
+are slots, each always asking. The replicas queue as real ones do (`tests/surge/replica.py`).
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tests.surge.load import FREE, PAID, Client, Load, Sizes, ask, body_of
+from tests.surge.replica import Speed
+from tests.surge.stand import TOKENS, Stand, stand
+from tests.surge.verdict import Obedient, in_time, of_lane, ttft_s
+
+REPLICAS, SLOTS = 4, 8
+SETTLES_S = 30.0  # what is made is measured after this
+NORMAL = 0.5
+SURGE = 5.0
+
+
+async def capacity(over: Stand, seconds: float) -> tuple[float, float]:
+    """Return requests and tokens a second with every slot always taken, the replicas asked without the gateway."""
+    random, served, ends = Random(5), 0, time.monotonic() + seconds  # noqa: S311
+
+    async def always(port: int) -> None:
+        nonlocal served
+        while time.monotonic() < ends:
+            prompt, answer = Sizes().draw(random)
+            client = Client(FREE, "crowd", prompt, answer, 0.0, obeys=False)
+            await ask(port, "", body_of(client, 0))
+            served += time.monotonic() < ends
+
+    before, began = over.tokens_written(), time.monotonic()
+    tasks = [asyncio.create_task(always(port)) for port in over.replicas for _ in range(SLOTS)]
+    await asyncio.sleep(ends - time.monotonic())
+    tokens = (over.tokens_written() - before) / (time.monotonic() - began)
+    await asyncio.gather(*tasks)
+    return served / seconds, tokens
+
+
+async def run(over: Stand, surge_s: float, seed: int) -> dict[str, object]:
+    """Run everything and return the numbers."""
+    requests_per_s, tokens_per_s = await capacity(over, 30.0)
+    load = Load(over.port, TOKENS, seed)
+    await load.run(5.0, NORMAL * requests_per_s)
+    alone = await load.run(max(60.0, surge_s / 4), SURGE * requests_per_s, free=False)
+    await load.run(10.0, NORMAL * requests_per_s)
+    watching = asyncio.create_task(over.watch(surge_s))
+    began = time.monotonic()
+    surging = asyncio.create_task(load.run(surge_s, SURGE * requests_per_s))
+    await asyncio.sleep(SETTLES_S)
+    first = over.tokens_written(), time.monotonic()
+    surge = await surging
+    last = over.tokens_written(), time.monotonic()
+    seen = await watching
+    soon = await load.run(5.0, NORMAL * requests_per_s)
+    after = await load.run(30.0, NORMAL * requests_per_s)
+    await load.end()
+    obedient = Obedient.of(surge, Speed().prompt_tokens_per_s)
+    half = [one for one in seen if one[0] < began + surge_s / 2]
+    made = (last[0] - first[0]) / (last[1] - first[1])
+    free = of_lane(surge, FREE)
+    return {
+        "capacity, requests/s": requests_per_s,
+        "capacity, tokens/s": tokens_per_s,
+        "offered in the surge, requests/s": len(surge) / surge_s,
+        "surge, s": surge_s,
+        "paid requests": len(of_lane(surge, PAID)),
+        "paid in time (2 s)": in_time(surge, PAID),
+        "paid TTFT p99 alone, s": ttft_s(alone, PAID, 0.99),
+        "paid TTFT p99 in the surge, s": ttft_s(surge, PAID, 0.99),
+        "paid TTFT p99, times its value alone": ttft_s(surge, PAID, 0.99) / ttft_s(alone, PAID, 0.99),
+        "paid TTFT p50 alone, s": ttft_s(alone, PAID, 0.5),
+        "paid TTFT p50 in the surge, s": ttft_s(surge, PAID, 0.5),
+        "tokens/s in the surge, of capacity": made / tokens_per_s,
+        "free requests": len(free),
+        "free served": sum(one.served for one in free),
+        "free TTFT p99, s": ttft_s(surge, FREE, 0.99),
+        "came back when told": obedient.came_back,
+        "of them let in within 30% of the wait": obedient.got_in_in_time / max(obedient.came_back, 1),
+        "of them served in the end": obedient.got_in / max(obedient.came_back, 1),
+        "trickle's requests served": _served(free, "trickle"),
+        "flood's requests served": _served(free, "flood"),
+        "most waiting, first half": max(one[1] for one in half),
+        "most waiting": max(one[1] for one in seen),
+        "most places": max(one[2] for one in seen),
+        "gateway MiB, 1 min in": next(one[3] for one in seen if one[0] >= began + min(60.0, surge_s / 2)),
+        "gateway MiB, at the end": seen[-1][3],
+        "free in time (10 s), first 5 s after": in_time(soon, FREE),
+        "free in time (10 s), then": in_time(after, FREE),
+        "paid TTFT p99 after, s": ttft_s(after, PAID, 0.99),
+        "most at once at a replica": max(one["most_at_once"] for one in over.stats()),
+        "refused": dict(Counter(one.refused for client in surge for one in client.tries if one.refused)),
+        "statuses": dict(Counter(one.status for client in surge for one in client.tries)),
+    }
+
+
+def _served(clients: list[Client], tenant: str) -> float:
+    mine = [one for one in clients if one.tenant == tenant]
+    return sum(one.served for one in mine) / max(len(mine), 1)
+
+
+def main() -> None:
+    """Print the numbers as a table, or as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, stand(Path(directory), REPLICAS, SLOTS) as over:
+        found = asyncio.run(run(over, given.minutes * 60.0, given.seed))
+        ratios = [line for line in over.metrics().splitlines() if line.startswith("secondsource_first_token_pred")]
+    if given.json:
+        print(json.dumps(found))  # noqa: T201
+        return
+    for name, value in found.items():
+        print(f"| {name} | {value:.3f} |" if isinstance(value, float) else f"| {name} | {value} |")  # noqa: T201
+    print("\n".join(ratios))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

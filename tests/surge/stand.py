@@ -1,0 +1,136 @@
+"""What a surge is run on: replicas in one process, the gateway over them in another."""
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import free_ports
+from tests.surge.load import FREE, FREE_TENANTS, PAID, PAID_TENANTS
+
+TOKENS = {tenant: f"sk-{tenant}" for tenant in (*PAID_TENANTS, *FREE_TENANTS)}
+FLEET = """
+[gateway]
+state_dir = "{state}"
+[suppliers.here]
+[[pools]]
+name = "here"
+supplier = "here"
+chip = "simulated"
+usd_per_chip_hour = 2.0
+model = "chat"
+replicas = [{replicas}]
+max_concurrency = {slots}
+[[lanes]]
+name = "paid"
+priority = 0
+ttft_s = 2.0
+[[lanes]]
+name = "free"
+priority = 10
+ttft_s = 10.0
+"""
+
+
+@dataclass
+class Stand:
+    """A gateway over replicas."""
+
+    port: int
+    admin: str
+    replicas: list[int]  # their ports
+    gateway: "subprocess.Popen[bytes]"
+
+    def stats(self) -> list[dict[str, int]]:
+        """Return what each replica has done."""
+        return [self._get(f"http://127.0.0.1:{port}/stats") for port in self.replicas]
+
+    def tokens_written(self) -> int:
+        """Return what all replicas have written."""
+        return sum(one["tokens"] for one in self.stats())
+
+    def lanes(self) -> dict[str, dict[str, Any]]:
+        """Return the gateway's lanes by name."""
+        return {one["lane"]: one for one in self._get(self.admin + "/admin/lanes")["lanes"]}
+
+    def metrics(self) -> str:
+        """Return the gateway's metrics."""
+        with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def rss_mib(self) -> float:
+        """Return the gateway's resident memory in MiB."""
+        status = Path(f"/proc/{self.gateway.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+    def _get(self, url: str) -> Any:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+
+    async def watch(self, seconds: float) -> list[tuple[float, int, int, float]]:
+        """Return time, waiting, places and memory once a second, until cancelled or for so long."""
+        seen = []
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            lanes = await asyncio.to_thread(self.lanes)
+            waiting = sum(one["waiting"] for one in lanes.values())
+            places = sum(one["places"] for one in lanes.values())
+            seen.append((time.monotonic(), waiting, places, self.rss_mib()))
+            await asyncio.sleep(1.0)
+        return seen
+
+
+@contextmanager
+def stand(directory: Path, count: int, slots: int) -> Iterator[Stand]:
+    """Start replicas and a gateway over them, and end both."""
+    with (
+        (directory / "gateway.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.surge.replica", "--count", str(count), "--slots", str(slots)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as replicas,
+    ):
+        assert replicas.stdout
+        ports = json.loads(replicas.stdout.readline())
+        fleet = directory / "fleet.toml"
+        urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
+        text = FLEET.format(state=directory / "state", replicas=urls, slots=slots)
+        for tenant, token in TOKENS.items():
+            sha256 = hashlib.sha256(token.encode()).hexdigest()
+            lane = PAID if tenant in PAID_TENANTS else FREE
+            text += f'[[keys]]\nsha256 = "{sha256}"\ntenant = "{tenant}"\nlane = "{lane}"\n'
+        fleet.write_text(text)
+        port, admin_port = free_ports(2)
+        command = [sys.executable, "-m", "secondsource", "up", str(fleet)]
+        command += ["--port", str(port), "--admin-port", str(admin_port)]
+        gateway = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            found = Stand(port, f"http://127.0.0.1:{admin_port}", ports, gateway)
+            _wait(f"http://127.0.0.1:{port}/ready", gateway, directory / "gateway.log")
+            yield found
+        finally:
+            gateway.terminate()
+            gateway.wait(timeout=60)
+            replicas.stdin.close()  # type: ignore[union-attr]
+            replicas.wait(timeout=10)
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    ends = time.monotonic() + 60.0
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < ends, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
