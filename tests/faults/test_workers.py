@@ -68,6 +68,7 @@ async def test_a_worker_killed_under_load_is_replaced_and_every_attempt_is_booke
         await asyncio.gather(asking, return_exceptions=True)
         await until(lambda: len(workers_of(gateway)) == 2 and killed not in workers_of(gateway))  # noqa: B023
     running = await metric(gateway, "secondsource_requests_in_progress")
+    assert await metric(gateway, "secondsource_worker_restarts_total") == 2
     audited = bill(gateway.state_dir, "--audit")
     assert (audited.returncode, json.loads(audited.stdout)["misfit"]) == (0, None)
     gateway.stop()
@@ -118,6 +119,13 @@ async def test_all_workers_together_let_in_no_more_than_the_limit(
     # What one worker holds of the last slices the other cannot spend before they run out.
     assert 50 <= statuses[200] <= 60
     assert len(wall.seen) == statuses[200]
+    gateway.stop()
+    gateway = restart(gateway)  # what was used in the last minute is used up
+    try:
+        answers = await asyncio.gather(*(gateway.ask(ask("x", size=9), headers=TOKEN) for _ in range(20)))
+        assert sum(answer.status == 200 for answer in answers) <= 60 - statuses[200]
+    finally:
+        gateway.stop()
 
 
 async def test_what_one_process_shows_and_does_many_show_and_do(make_wall: MakeWall, make_gateway: MakeGateway) -> None:

@@ -27,6 +27,8 @@ async def bind(host: str, port: int, sharers: int = 0) -> list[list[socket.socke
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
+            if family == socket.AF_INET6 and not socket.has_ipv6:
+                continue
             if sharers:
                 # Without sharing first: another gateway that shares the port would take a part of our clients.
                 _bound(family, address, port, shared=False).close()

@@ -45,7 +45,6 @@ from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
 from secondsource.policy.image_failover import ImageFailover
-from secondsource.policy.limits import Limits
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
 from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, view_of
@@ -139,11 +138,6 @@ class Service(Observer):
         self._images.reload(fleet)
         if self._office is not None:
             await self._office.reload(fleet, self._shown(self._office))
-
-    @property
-    def limits(self) -> Limits:
-        """What keys and tenants may use, as far as it is counted here."""
-        return self._entrance.limiting.limits
 
     @property
     def admin_url(self) -> str:

@@ -101,3 +101,14 @@ class LaneView(msgspec.Struct, frozen=True, kw_only=True):
     places: int  # kept for those who were told to come back
     slots: int  # of all replicas of the model that may be asked now
     refused: dict[str, int]  # by reason, of all models together
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several processes that answer clients, as it stood when it told last."""
+
+    worker: int
+    serving: bool
+    restarts: int  # since the gateway started
+    cpu_s: float  # of the process that holds the post now
+    resident_bytes: int
+    journal_refusing: bool  # its journal cannot be written, and it refuses work

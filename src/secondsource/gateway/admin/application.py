@@ -31,7 +31,7 @@ from secondsource.gateway.admin.metrics import MetricsCollector, make_registry
 from secondsource.gateway.admin.openapi import describe
 from secondsource.gateway.books.books import Books
 from secondsource.gateway.meter import Meter
-from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, WorkerView
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -58,6 +58,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     admin_url: str
     lanes: Callable[[], Sequence[LaneView]] = tuple
     suppliers: Callable[[], Sequence[SupplierView]] = tuple
+    workers: Callable[[], Sequence[WorkerView]] = tuple  # none where one process does all
     refresh: Callable[[], Awaitable[None]] = _is_fresh  # awaited before the rest is read: it may be gathered first
     make_console: MakeConsole | None = None  # makes the console's routes; without it there is a page of links
 
@@ -94,7 +95,10 @@ class _Pages:
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
         self._registry = make_registry(
-            MetricsCollector(shown.meter, shown.replicas, lambda: shown.books.status, shown.lanes, shown.suppliers)
+            MetricsCollector(
+                *(shown.meter, shown.replicas, lambda: shown.books.status, shown.lanes, shown.suppliers),
+                shown.workers,
+            )
         )
         self._openapi = msgspec.json.encode(describe(shown.fleet, shown.gateway_url, shown.admin_url))
 

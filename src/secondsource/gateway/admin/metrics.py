@@ -16,10 +16,11 @@ from prometheus_client.registry import Collector
 from secondsource.core.money import NANO_USD
 from secondsource.core.records import Kind, Outcome
 from secondsource.gateway.admin.surge_metrics import lane_metrics, limit_metrics, share_metrics, way_in_metrics
+from secondsource.gateway.admin.worker_metrics import worker_metrics
 from secondsource.gateway.books.books import BooksStatus
 from secondsource.gateway.meter import OPERATIONS, SECOND_NS, AttemptCounts, Histogram, Meter, RouteCounts
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.views import LaneView, ReplicaView, SupplierView
+from secondsource.policy.views import LaneView, ReplicaView, SupplierView, WorkerView
 
 ROUTE = ("gen_ai_operation_name", "gen_ai_request_model", "secondsource_lane")
 UPSTREAM = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "secondsource_pool")
@@ -36,12 +37,14 @@ class MetricsCollector(Collector):
         books: Callable[[], BooksStatus],
         lanes: Callable[[], Sequence[LaneView]] = tuple,
         suppliers: Callable[[], Sequence[SupplierView]] = tuple,
+        workers: Callable[[], Sequence[WorkerView]] = tuple,
     ) -> None:
         self._meter = meter
         self._replicas = replicas
         self._books = books
         self._lanes = lanes
         self._suppliers = suppliers
+        self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -59,6 +62,7 @@ class MetricsCollector(Collector):
         yield from lane_metrics(self._lanes())
         yield from way_in_metrics(self._meter)
         yield from share_metrics(self._suppliers())
+        yield from worker_metrics(self._workers())
         refusals = CounterMetricFamily(
             "secondsource_refusals", "Requests refused before they were started", labels=("lane", "status")
         )

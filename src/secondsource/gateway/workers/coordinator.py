@@ -26,7 +26,7 @@ from secondsource.gateway.workers.crew import Crew
 from secondsource.gateway.workers.post import Post
 from secondsource.policy import leases
 from secondsource.policy.routing import Router
-from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, view_of
+from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, WorkerView, view_of
 
 CIRCUITS_S = 0.05  # between two looks at what the probes found
 HOUSEKEEPING_S = 1.0
@@ -197,6 +197,7 @@ class Coordinator:
             flows=self.flows,
             lanes=self.lane_views,
             suppliers=self.supplier_views,
+            workers=self.worker_views,
             plug=self.plug,
             refresh=self._gather,
             make_console=self._make_console,
@@ -232,6 +233,10 @@ class Coordinator:
     def supplier_views(self) -> list[SupplierView]:
         """Return every supplier's part of the spend."""
         return gathering.suppliers(self._told)
+
+    def worker_views(self) -> list[WorkerView]:
+        """Return how each worker stood last."""
+        return [post.view() for post in self._crew.posts]
 
     def flows(self) -> list[FlowView]:
         """Return what is being answered, by lane and pool."""

@@ -36,7 +36,6 @@ class Crew:
         say: Callable[[str], None],
     ) -> None:
         self.posts = [Post(number, heard) for number in range(1, workers + 1)]
-        self.restarts = 0
         self._board = board
         self._prepare = prepare
         self._left = left
@@ -128,7 +127,7 @@ class Crew:
                 return
             if not self._started:
                 raise SecondsourceError(f"worker {post.number} did not start: it ended with {_ended(code)}")
-            self.restarts += 1
+            post.restarts += 1
             lived_well = time.monotonic() - started > LIVED_WELL_S
             pause_s = FIRST_PAUSE_S if lived_well else min(max(2 * pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             self._say(f"Worker {post.number} ended ({_ended(code)}); it is started again.")

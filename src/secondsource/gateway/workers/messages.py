@@ -142,6 +142,9 @@ class Told(Message, frozen=True, kw_only=True):
     replicas: list[ReplicaView]
     lanes: list[LaneView]
     suppliers: list[SupplierView]
+    cpu_s: float
+    resident_bytes: int
+    journal_refusing: bool
     flows: list[FlowView]
 
 

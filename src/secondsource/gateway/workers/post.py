@@ -12,6 +12,7 @@ import msgspec
 
 from secondsource.gateway.workers import messages as said
 from secondsource.gateway.workers.channel import Channel
+from secondsource.policy.views import WorkerView
 
 Answer = TypeVar("Answer", said.Told, said.Found, said.Done)
 
@@ -25,6 +26,7 @@ class Post:
         self.serving = False  # its process accepts clients
         self.told: said.Told | None = None  # how it stood last
         self.heard_at = 0.0  # monotonic seconds
+        self.restarts = 0
         self._heard = heard
         self._decoder = msgspec.msgpack.Decoder(said.FromWorker)
         self._channel: Channel[said.FromWorker] | None = None
@@ -71,10 +73,17 @@ class Post:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    @property
-    def pid(self) -> int | None:
-        """The process that holds the post."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+    def view(self) -> WorkerView:
+        """Return how the worker stood when it told last."""
+        told = self.told
+        return WorkerView(
+            worker=self.number,
+            serving=self.serving,
+            restarts=self.restarts,
+            cpu_s=0.0 if told is None else told.cpu_s,
+            resident_bytes=0 if told is None else told.resident_bytes,
+            journal_refusing=told is not None and told.journal_refusing,
+        )
 
     def say(self, message: said.Message) -> None:
         """Tell the worker, if there is one."""

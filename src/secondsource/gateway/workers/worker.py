@@ -7,6 +7,7 @@ inherits, the listening sockets by the worker whose they are.
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -192,8 +193,20 @@ def _told(number: int, service: Service) -> said.Told:
         replicas=service.replica_views(),
         lanes=service.lane_views(),
         suppliers=service.supplier_views(),
+        cpu_s=time.process_time(),
+        resident_bytes=_resident_bytes(),
+        journal_refusing=service.books.refusing,
         flows=service.flows(),
     )
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process holds, or 0 where the kernel has no /proc to say so."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def _tune_garbage_collection() -> None:
