@@ -1,6 +1,7 @@
 """Answers for the page Plan."""
 
 import asyncio
+import importlib.util
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +48,9 @@ class PlanPage:
         refused = require_change(request, self._shown.fleet)
         if refused is not None:
             return refused
+        if importlib.util.find_spec("highspy") is None:
+            message = "planning needs the solver, which is not installed: pip install 'secondsource[plan]'"
+            return refusal(501, message, code="no_solver")
         if self._planning.locked():
             return refusal(409, "a plan is being made already", code="planning_already")
         async with self._planning:

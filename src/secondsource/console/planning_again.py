@@ -7,8 +7,7 @@ import msgspec
 
 from secondsource.console.standing import Standing, planned_chips
 from secondsource.core.errors import NoAnswerError
-from secondsource.planner.kept import KeptPlan
-from secondsource.planner.report import Report
+from secondsource.planner.kept import KeptPlan, KeptReport
 
 SEARCH_S = 30
 WITHIN_S = 180.0
@@ -65,7 +64,7 @@ async def plan_again(kept: KeptPlan, standing: Standing) -> PlannedAgain:
     )
 
 
-async def _run(command: list[str]) -> Report:
+async def _run(command: list[str]) -> KeptReport:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     try:
@@ -79,4 +78,4 @@ async def _run(command: list[str]) -> Report:
             await process.wait()
     if process.returncode:
         raise NoAnswerError(said.decode(errors="replace").strip()[-2000:] or "the planner failed")
-    return msgspec.json.decode(out, type=Report)
+    return msgspec.json.decode(out, type=KeptReport)

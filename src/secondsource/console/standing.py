@@ -15,8 +15,7 @@ import msgspec
 from secondsource.console.answers import PoolNow
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.books.ledger_reading import Reading, read_books
-from secondsource.planner.kept import KeptPlan
-from secondsource.planner.report import Report
+from secondsource.planner.kept import KeptPlan, KeptReport
 from secondsource.planner.variables import NORMAL
 
 SECOND_NS = 1_000_000_000
@@ -122,14 +121,14 @@ def stand(kept: KeptPlan, fleet: Fleet, pools: Sequence[PoolNow], measured: Meas
     )
 
 
-def _month(plan: Report, today: datetime) -> tuple[str, bool]:
+def _month(plan: KeptReport, today: datetime) -> tuple[str, bool]:
     month = today.strftime("%Y-%m")
     if month in plan.months:
         return month, True
     return (plan.months[0] if month < plan.months[0] else plan.months[-1]), False
 
 
-def _demand(plan: Report, month: str, measured: Measured) -> list[DemandLine]:
+def _demand(plan: KeptReport, month: str, measured: Measured) -> list[DemandLine]:
     planned: dict[str, float] = defaultdict(float)
     for route in plan.routes:
         if route.case == NORMAL and route.month == month:
@@ -151,7 +150,7 @@ def _demand(plan: Report, month: str, measured: Measured) -> list[DemandLine]:
     return lines
 
 
-def planned_chips(plan: Report, month: str) -> dict[tuple[str, str], int]:
+def planned_chips(plan: KeptReport, month: str) -> dict[tuple[str, str], int]:
     """Return the chips in service in a month by supplier and chip."""
     at = plan.months.index(month)
     per_unit = {(start.supplier, start.chip): start.chips // start.units for start in plan.starts if start.units}
@@ -162,7 +161,9 @@ def planned_chips(plan: Report, month: str) -> dict[tuple[str, str], int]:
     return chips
 
 
-def _supply(plan: Report, month: str, fleet: Fleet, pools: Sequence[PoolNow], measured: Measured) -> list[SupplyLine]:
+def _supply(
+    plan: KeptReport, month: str, fleet: Fleet, pools: Sequence[PoolNow], measured: Measured
+) -> list[SupplyLine]:
     planned, routed = planned_chips(plan, month), _routed(plan, month)
     rented: dict[tuple[str, str], int] = defaultdict(int)
     up: dict[tuple[str, str], int] = defaultdict(int)
@@ -186,7 +187,7 @@ def _supply(plan: Report, month: str, fleet: Fleet, pools: Sequence[PoolNow], me
     ]
 
 
-def _routed(plan: Report, month: str) -> dict[tuple[str, str], float]:
+def _routed(plan: KeptReport, month: str) -> dict[tuple[str, str], float]:
     owners = {pool.pool: (pool.supplier, pool.chip) for pool in plan.pools}
     routed: dict[tuple[str, str], float] = defaultdict(float)
     for route in plan.routes:

@@ -1,4 +1,8 @@
-"""The plan that is kept beside the books of what serves, so that the console can hold it against what happens."""
+"""The plan that is kept beside the books of what serves, so that the console can hold it against what happens.
+
+The records here are the parts of a report that the console reads. They stand apart from `planner.report` because
+whatever makes a report brings the solver with it, and who serves has none.
+"""
 
 import os
 from datetime import UTC, datetime
@@ -8,10 +12,50 @@ import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.planner.problem import Record
-from secondsource.planner.report import Report
 from secondsource.planner.spec import Spec
 
 KEPT_FILE = "plan.json"
+
+
+class KeptStart(Record, frozen=True, kw_only=True):
+    """Units of an offer that begin in a month, and their chips."""
+
+    supplier: str
+    chip: str
+    units: int
+    chips: int
+
+
+class KeptPool(Record, frozen=True, kw_only=True):
+    """Units in service, by month."""
+
+    pool: str
+    supplier: str
+    chip: str
+    units: tuple[int, ...]
+
+
+class KeptRoute(Record, frozen=True, kw_only=True):
+    """Traffic of a lane to a pool in one case and month, in requests/s at the busiest time."""
+
+    case: str
+    lane: str
+    month: str
+    pool: str
+    requests_per_s: float
+
+
+class KeptReport(Record, frozen=True, kw_only=True):
+    """What is read of the JSON that `plan --json` prints; amounts in dollars."""
+
+    name: str
+    months: tuple[str, ...]
+    total_usd: float
+    gap: float
+    usd_by_month: tuple[float, ...]
+    starts: tuple[KeptStart, ...]
+    pools: tuple[KeptPool, ...]
+    routes: tuple[KeptRoute, ...]
 
 
 class KeptPlan(Record, frozen=True, kw_only=True):
@@ -19,12 +63,18 @@ class KeptPlan(Record, frozen=True, kw_only=True):
 
     kept_at: datetime
     spec: str
-    plan: Report
+    plan: KeptReport
 
 
-def keep(directory: Path, spec: Path, report: Report) -> Path:
-    """Write a plan into a state directory, whole or not at all; raises InputError where that cannot be."""
-    kept = KeptPlan(kept_at=datetime.now(UTC), spec=str(spec.resolve()), plan=report)
+class _Written(Record, frozen=True, kw_only=True):
+    kept_at: datetime
+    spec: str
+    plan: Record
+
+
+def keep(directory: Path, spec: Path, report: Record) -> Path:
+    """Write a plan's report into a state directory, whole or not at all; raises InputError where that cannot be."""
+    kept = _Written(kept_at=datetime.now(UTC), spec=str(spec.resolve()), plan=report)
     path = directory / KEPT_FILE
     beside = path.with_suffix(f".{os.getpid()}")
     try:
