@@ -95,6 +95,13 @@ def test_image(client: OpenAI) -> None:
     assert [image.b64_json for image in answer.data] == ["iVBORw0KGgo="] * 2
 
 
+def test_image_in_stages(client: OpenAI) -> None:
+    with client.images.generate(model=PAINTER, prompt="a chip", stream=True, partial_images=2) as stages:
+        events = list(stages)
+    assert [event.type for event in events] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+    assert all(event.b64_json == "iVBORw0KGgo=" for event in events)
+
+
 def test_models(client: OpenAI) -> None:
     assert {model.id for model in client.models.list()} == {"chat", EMBEDDER, PAINTER}
     assert client.models.retrieve("chat").id == "chat"

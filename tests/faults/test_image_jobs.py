@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
 
 from tests.faults import raw_client
 from tests.faults.conftest import MakeGateway, MakeWall, gateways_under, walls_of
@@ -141,6 +142,14 @@ async def test_a_client_that_comes_back_late_gets_what_it_missed(studio: Pair, k
     assert (back.status, generations(studio, prompt)) == (200, 1)
     assert back.headers["idempotent-replayed"] == "true"
     assert back.headers["x-secondsource-pool"] == "first"
+
+
+async def test_openais_client_retries_of_itself_into_the_same_job(studio: Pair) -> None:
+    with OpenAI(base_url=f"{studio.gateway.url}/v1", api_key=ACME, timeout=0.2, max_retries=20) as client:
+        answer = await asyncio.to_thread(client.images.generate, model="chat", prompt="impatient")
+    assert answer.data is not None
+    assert answer.created is not None
+    assert generations(studio, "impatient") == 1
 
 
 async def test_a_key_is_answered_again_and_not_for_another_request(studio: Pair) -> None:
