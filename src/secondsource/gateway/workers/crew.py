@@ -69,6 +69,10 @@ class Crew:
         adopter = self._adopters.pop(post.number, None)
         if adopter is not None:
             adopter.say(said.Adopt(worker=post.number, adopted=False))
+        for other in self.posts:
+            if not other.serving and other.number not in self._adopters:  # nobody was left when it went
+                self._adopters[other.number] = post
+                post.say(said.Adopt(worker=other.number, adopted=True))
 
     def leaves(self, post: Post) -> None:
         """Note that a worker accepts no more clients: others do it for it, and for those that it had taken over."""
