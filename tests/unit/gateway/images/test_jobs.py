@@ -300,5 +300,5 @@ async def test_a_gateway_that_is_asked_for_no_images_keeps_none(processes: Make,
     process = processes()
     with pytest.raises(RequestError):
         process.look(JOBS_PATH + "imgjob_1")
-    assert not (tmp_path / "images").exists()  # noqa: ASYNC240 -- a test may look
+    assert not (tmp_path / "images").exists()
     await process.jobs.stop()
