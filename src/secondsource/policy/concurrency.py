@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 LEAST = 1.0
 CUT = 0.7  # of the limit is kept after a sign of overload
-SLOW = 2.0  # times the usual: an answer that took this long is a sign of overload
-LEAST_EXCESS_S = 0.5  # over the usual: below it, nobody is kept waiting by what may be mere noise
+SLOW = 2.0  # times the usual: answers that mostly take this long are a sign of overload
+LEAST_EXCESS_S = 0.5  # over the usual, on average: below it nobody is much worse off, and it may be mere noise
 LATE_LEARNING = 0.1
 FASTER_LEARNING, SLOWER_LEARNING = 0.05, 0.0005  # of what is usual: overload that lasts must not become usual
-RECENT_LEARNING = 0.2
+RECENT_LEARNING = 0.05  # one long prompt before some short ones is no overload
 SETTLES_S = 2.0  # between two cuts: what was under way at the first says the same again
 FULL_CACHE = 0.95
 MOST_REPORTED = 1e9
@@ -33,13 +33,14 @@ class LoadReport(NamedTuple):
 class ConcurrencyLimit:
     """The adaptive limit of one replica."""
 
-    __slots__ = ("_cut_at", "_late", "_limit", "_most", "_recent", "_usual")
+    __slots__ = ("_cut_at", "_excess_s", "_late", "_limit", "_most", "_recent", "_usual")
 
     def __init__(self, max_concurrency: int | None = None) -> None:
         self._limit = self._most = inf if max_concurrency is None else float(max_concurrency)
         self._cut_at = float("-inf")
         self._usual = 0.0  # seconds over what was expected, as it mostly is
         self._recent = 0.0
+        self._excess_s = 0.0  # of late
         self._late = 0.0  # which part of late answers were written more slowly than was promised
 
     def reload(self, max_concurrency: int | None) -> None:
@@ -59,7 +60,8 @@ class ConcurrencyLimit:
         if not self._usual:
             self._usual = self._recent = ratio
         self._recent += RECENT_LEARNING * (ratio - self._recent)
-        if self._recent > SLOW * self._usual and took_s - self._usual * expected_s >= LEAST_EXCESS_S:
+        self._excess_s += RECENT_LEARNING * (took_s - self._usual * expected_s - self._excess_s)
+        if self._recent > SLOW * self._usual and self._excess_s >= LEAST_EXCESS_S:
             self._cut(in_flight, now)
             return
         learning = FASTER_LEARNING if self._recent < self._usual else SLOWER_LEARNING

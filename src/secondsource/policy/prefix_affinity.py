@@ -38,6 +38,10 @@ class PrefixAffinity:
         self._loads = [0.0] * len(replicas)  # work of late
         self._last = 0.0
 
+    def knows(self, blocks: Sequence[int]) -> bool:
+        """Return whether a conversation that begins so has a home."""
+        return any(block in self._homes for block in blocks[:MOST_DEPTH])
+
     def choose(self, blocks: Sequence[int], work: float, room: Sequence[bool], now: float) -> int | None:
         """Return the place of the replica for a prompt, or None where none has room; it counts as that one's load.
 

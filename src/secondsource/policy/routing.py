@@ -5,6 +5,7 @@ The router owns what is known of each replica. It reads no clock: `now` is monot
 
 from collections import Counter
 from collections.abc import Container, Mapping
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from secondsource.policy.supplier_share import SupplierShares
 MANY = 10**9  # attempts: where nothing bounds them
 AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to keep a conversation where its cache is
 AVERAGING = 0.02
+BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
 HARD_CAP_WAIT_S = 1.0
 
@@ -358,11 +360,15 @@ class Tier:
             return None
         room = [False] * len(self._places)
         here: dict[int, Replica] = {}
+        most = inf
+        if not self._affinity.knows(need.blocks):  # nothing is cached yet: not where others are read first
+            most = BUSIER + min(replica.in_flight for _, free in usable for replica in free)
         for state, free in usable:
             if state.virtual - level <= AHEAD * self.average / state.pool.weight:
                 for replica in free:
-                    place = self._places[replica]
-                    room[place], here[place] = True, replica
+                    if replica.in_flight <= most:
+                        place = self._places[replica]
+                        room[place], here[place] = True, replica
         chosen = self._affinity.choose(need.blocks, need.work, room, now)
         return None if chosen is None else here[chosen]
 
