@@ -1,6 +1,6 @@
 """Hold what `secondsource port` reckons against published step times and served figures, row by row.
 
-    python benchmarks/port_published_points.py DIRECTORY [--rows FILE.jsonl] [--decode-only]
+    python benchmarks/port_published_points.py DIRECTORY [--rows FILE.jsonl] [--decode-only] [--most ROWS]
 
 DIRECTORY holds tpu_step_times.csv, tpu_served.csv and tpu_published_llm.csv (their columns and sources are in
 docs/port.md; they are not ours to ship). Every row gets its ratio, estimate over published. No constant is fitted:
@@ -13,6 +13,7 @@ given beside, and says what engines add.
 
 import argparse
 import csv
+import itertools
 import math
 import statistics
 import sys
@@ -25,7 +26,7 @@ import msgspec
 from secondsource.catalog.load import shipped_catalog
 from secondsource.core.errors import InputError
 from secondsource.port.job import Step, Weights
-from secondsource.port.measuring import Measured, Setup, measure
+from secondsource.port.measuring import Measured, Setup, Stepped, measure
 from secondsource.port.models import find_model
 from secondsource.port.placing import choose_placing
 from secondsource.port.targets import find_chip, make_target
@@ -34,7 +35,16 @@ HERE = Path(__file__).resolve().parents[1]
 ACCURACY = HERE / "src" / "secondsource" / "port" / "data" / "accuracy.toml"
 DOCUMENT = HERE / "docs" / "port.md"
 BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
-PROMPT = 1024  # of the prefill rows, whose prompts' length is not published
+# Neither the length of the published prompts nor how far the slots were filled is published; the kernel reads only what
+# is filled. Prompts are padded to a power of two, and one of 1,024 tokens would need more than the data sheet's peak.
+PROMPT, FILLED = 512, 1024
+SERVED_PROMPT = 1024
+TITLES = {
+    "decode": "Decode steps, full slots",
+    "decode-filled": f"Decode steps, {FILLED:,} tokens in each slot",
+    "prefill": f"Prefills, prompts of {PROMPT} tokens",
+    "served": "Served time per token",
+}
 CHIPS = {"tpu-v7x-ironwood": "tpu7x"}
 
 
@@ -42,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One published figure, and ours."""
 
     key: str
-    figure: str  # decode | prefill | served
+    figure: str  # decode | decode-filled | prefill | served
     chip: str
     what: str
     published_s: float
@@ -64,6 +74,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     context: int
     weights: Weights
+    prompt: int
+    filled: int = 0
     data_parallel: int | None = None
 
 
@@ -75,11 +87,13 @@ def measured(point: Point, steps: tuple[Step, ...]) -> Measured:
     setup = Setup(
         config=config,
         weights=point.weights,
+        cache=point.weights,
         target=target,
         placing=choose_placing(config, target.devices, point.batch, point.data_parallel),
         batch=point.batch,
         context_tokens=point.context,
-        prompt_tokens=min(PROMPT, point.context // 2),
+        filled_tokens=point.filled,
+        prompt_tokens=min(point.prompt, point.context // 2),
         chunk_tokens=512,
     )
     return measure(setup, _say, steps)
@@ -89,13 +103,14 @@ def _say(text: str) -> None:
     sys.stderr.write(f"    {text}\n")
 
 
-def seconds(found: Measured, step: Step) -> float | None:
-    """Return one step's seconds: for a prefill, of a whole prompt."""
-    stepped = found.step(step)
-    if stepped is None or stepped.timed is None:
-        return None
-    chunks = math.ceil(found.setup.prompt_tokens / found.setup.chunk_tokens) if step == "prefill" else 1
-    return chunks * stepped.timed.seconds
+def seconds(stepped: Stepped | None, times: int = 1) -> float | None:
+    """Return the seconds of so many steps, where there are any."""
+    return None if stepped is None or stepped.timed is None else times * stepped.timed.seconds
+
+
+def prompt_seconds(found: Measured) -> float | None:
+    """Return the seconds of a whole prompt."""
+    return seconds(found.step("prefill"), math.ceil(found.setup.prompt_tokens / found.setup.chunk_tokens))
 
 
 def step_rows(directory: Path, decode_only: bool, done: set[str]) -> Iterator[Row]:
@@ -106,19 +121,22 @@ def step_rows(directory: Path, decode_only: bool, done: set[str]) -> Iterator[Ro
         key = f"step-{data}-{batch}-{context}"
         point = Point(
             model=line["model"], chip=line["chip"], chips=int(line["chips"]), batch=batch, context=context,
-            weights="int8", data_parallel=data,
+            weights="int8", prompt=PROMPT, filled=FILLED, data_parallel=data,
         )  # fmt: skip
         what = f"{line['model']} int8, {data} x {line['tensor_parallel']}, batch {batch}, context {context}"
-        if f"{key}-decode" not in done:
+        figures = [figure for figure in ("decode", "decode-filled") if f"{key}-{figure}" not in done]
+        if figures:
             found = measured(point, ("decode",))
             step = 1 / float(line["decode_steps_per_s"])
-            yield Row(
-                key=f"{key}-decode", figure="decode", chip=line["chip"], what=what, published_s=step,
-                estimated_s=seconds(found, "decode"), note=_note(found),
-            )  # fmt: skip
+            for figure in figures:
+                stepped = found.full_decode if figure == "decode" else found.step("decode")
+                yield Row(
+                    key=f"{key}-{figure}", figure=figure, chip=line["chip"], what=what, published_s=step,
+                    estimated_s=seconds(stepped), note=_note(found),
+                )  # fmt: skip
         if not decode_only and f"{key}-prefill" not in done:
             if data not in prompts:
-                prompts[data] = seconds(measured(point, ("prefill",)), "prefill")
+                prompts[data] = prompt_seconds(measured(point, ("prefill",)))
             one = prompts[data]
             yield Row(
                 key=f"{key}-prefill", figure="prefill", chip=line["chip"], what=what,
@@ -142,7 +160,7 @@ def served_rows(directory: Path, done: set[str]) -> Iterator[Row]:
             # Slots are as full, on average, as a sequence half way through its answer.
             point = Point(
                 model=line["model"], chip=chip, chips=int(line["chips"]), batch=batch,
-                context=_rounded(inputs + outputs // 2), weights="bf16",
+                context=_rounded(inputs + outputs // 2), weights="bf16", prompt=SERVED_PROMPT,
             )  # fmt: skip
             try:
                 found = measured(point, ("decode", "prefill"))
@@ -157,7 +175,7 @@ def _rounded(tokens: int) -> int:
 
 
 def _per_token(found: Measured, inputs: int, outputs: int) -> float | None:
-    decode, prefill = seconds(found, "decode"), seconds(found, "prefill")
+    decode, prefill = seconds(found.step("decode")), prompt_seconds(found)
     if decode is None or prefill is None:
         return None
     return decode + found.setup.batch * prefill * (inputs / found.setup.prompt_tokens) / outputs
@@ -179,7 +197,7 @@ def write(rows: list[Row]) -> None:
     """Write the accuracies and the tables."""
     today = datetime.now(UTC).date()
     text = ["# Written by benchmarks/port_published_points.py; do not edit.", ""]
-    for figure in ("decode", "prefill"):
+    for figure in ("decode", "decode-filled", "prefill"):
         errors = [abs(row.ratio - 1) for row in rows if row.figure == figure and row.ratio is not None]
         if not errors:
             continue
@@ -203,7 +221,7 @@ def write(rows: list[Row]) -> None:
 def tables(rows: list[Row], today: str) -> str:
     """Return the rows as Markdown, a table for each figure."""
     lines = []
-    for figure, title in (("decode", "Decode steps"), ("prefill", "Prefills"), ("served", "Served time per token")):
+    for figure, title in TITLES.items():
         chosen = [row for row in rows if row.figure == figure]
         if not chosen:
             continue
@@ -235,6 +253,7 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--rows", type=Path, default=Path("port_rows.jsonl"))
     parser.add_argument("--decode-only", action="store_true")
+    parser.add_argument("--most", type=int, help="end after so many rows; the next run goes on")
     parser.add_argument("--write-only", action="store_true", help="compile nothing; write the rows that are done")
     arguments = parser.parse_args()
     rows = []
@@ -245,15 +264,14 @@ def main() -> int:
         write(sorted(rows, key=lambda row: row.key))
         return 0
     with arguments.rows.open("ab") as file:
-        for source in (
-            step_rows(arguments.directory, arguments.decode_only, done),
-            served_rows(arguments.directory, done),
-        ):
-            for row in source:
-                rows.append(row)
-                file.write(msgspec.json.encode(row) + b"\n")
-                file.flush()
-                _say(f"{row.ratio or 0:.3f}  {row.what}  {row.note}")
+        every = itertools.chain(
+            step_rows(arguments.directory, arguments.decode_only, done), served_rows(arguments.directory, done)
+        )
+        for row in itertools.islice(every, arguments.most):
+            rows.append(row)
+            file.write(msgspec.json.encode(row) + b"\n")
+            file.flush()
+            _say(f"{row.ratio or 0:.3f}  {row.figure}  {row.what}  {row.note}")
     write(rows)
     return 0
 

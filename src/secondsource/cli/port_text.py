@@ -12,7 +12,7 @@ _MESSAGE_LINES = 12
 def show(console: Console, report: Report) -> None:
     """Print one report."""
     console.print(
-        f"[bold]{report.model}[/bold] in {report.weights} on {report.chips} x {report.chip}: {verdict(report)}"
+        f"[bold]{report.model}[/bold] in {_formats(report)} on {report.chips} x {report.chip}: {verdict(report)}"
     )
     if report.failure is not None:
         lines = report.failure.message.strip().splitlines()[:_MESSAGE_LINES]
@@ -55,7 +55,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ),
         (
             "decode step",
-            f"{_ms(report.decode_step_s)} {what}, {report.batch} sequences of {report.context_tokens} tokens",
+            f"{_ms(report.decode_step_s)} {what}, {report.batch} sequences of {_filled(report)}",
         ),
         ("", _parts(report.decode_parts)),
         ("", f"{_error(error)}; data sheet's bound {report.roofline_decode_step_s * 1e3:.2f} ms"),
@@ -68,6 +68,16 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if report.slo.met is not None:
         rows.append(("limits", "kept" if report.slo.met else "missed"))
     return [(name, value) for name, value in rows if value]
+
+
+def _formats(report: Report) -> str:
+    return report.weights if report.weights == report.cache else f"{report.weights}, cache in {report.cache},"
+
+
+def _filled(report: Report) -> str:
+    if report.filled_tokens == report.context_tokens:
+        return f"{report.context_tokens} tokens"
+    return f"{report.filled_tokens} tokens in slots of {report.context_tokens}"
 
 
 def total_gb(report: Report) -> float:

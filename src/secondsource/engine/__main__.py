@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--context", type=int, default=2048, help="tokens that each may hold (default %(default)s)")
     serve.add_argument("--chunk", type=int, default=64, help="tokens of a prompt read at once (default %(default)s)")
     serve.add_argument("--weights", choices=("float32", "bf16", "int8", "int8-cpu"), default="float32")
+    serve.add_argument("--cache", choices=("plain", "int8"), default="plain", help="plain: as the weights' products")
     return parser
 
 
@@ -59,6 +60,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         context_tokens=arguments.context,
         chunk_tokens=arguments.chunk,
         weights=arguments.weights,
+        cache=arguments.cache,
     )
     hosted = starting.start(arguments.model, options, _say)
     asyncio.run(_host(hosted))

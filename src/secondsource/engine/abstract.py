@@ -1,12 +1,13 @@
 """A model's parameters and cache as shapes alone: what compiling for a chip needs, without any weight."""
 
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from secondsource.engine.cache import Cache, cache_shape
+from secondsource.engine.cache import Cache, CacheFormat, empty_cache
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized, QuantizedProduct
 
@@ -71,10 +72,13 @@ def abstract_parameters(config: ModelConfig, weights: WeightFormat) -> Parameter
     )
 
 
-def abstract_cache(config: ModelConfig, slots: int, context_tokens: int, weights: WeightFormat) -> Cache:
-    """Return the cache with a `jax.ShapeDtypeStruct` in each array's place; as activations are."""
-    one = jax.ShapeDtypeStruct(cache_shape(config, slots, context_tokens), activation_dtype(weights))
-    return Cache((one,) * config.layers, (one,) * config.layers)
+def abstract_cache(
+    config: ModelConfig, slots: int, context_tokens: int, weights: WeightFormat, form: CacheFormat = "plain"
+) -> Cache:
+    """Return the cache beside weights of a format, with a `jax.ShapeDtypeStruct` in each array's place."""
+    make = functools.partial(empty_cache, config, slots, context_tokens, activation_dtype(weights), form)
+    cache: Cache = jax.eval_shape(make)
+    return cache
 
 
 def activation_dtype(weights: WeightFormat) -> np.dtype[Any]:

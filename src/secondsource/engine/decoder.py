@@ -7,7 +7,7 @@ several times over. Norms, softmax and logits are float32 whatever the weights a
 import jax
 import jax.numpy as jnp
 
-from secondsource.engine.cache import Cache
+from secondsource.engine.cache import LARGEST, Cache, QuantizedTokens, Tokens, read, write
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.linear import contract, look_up, unembed
 from secondsource.engine.parameters import Layer, Parameters
@@ -75,7 +75,7 @@ def _layers(
     context: int | None,
 ) -> tuple[jax.Array, Cache]:
     """Return the normed last hidden state [B, T, width] and the cache with the tokens' keys and values in it."""
-    whole = cache.keys[0].shape[2]
+    whole = cache.context_tokens
     context = whole if context is None else context
     # Padding is written past the end, which a scatter drops.
     written_at = jnp.where(present, positions, whole)
@@ -89,12 +89,12 @@ def _layers(
     for index, layer in enumerate(parameters.layers):
         local = index in config.local_layers
         query, key, value = _project(layer, config, hidden, local_rotation if local else global_rotation)
-        keys[index] = _write(keys[index], key, slots, written_at)
-        values[index] = _write(values[index], value, slots, written_at)
+        keys[index] = write(keys[index], key, slots, written_at)
+        values[index] = write(values[index], value, slots, written_at)
         mixed = _attend(
             query,
-            _read(keys[index], slots, context),
-            _read(values[index], slots, context),
+            read(keys[index], slots, context),
+            read(values[index], slots, context),
             seen_locally if local else seen,
             config,
         )
@@ -105,10 +105,10 @@ def _layers(
 
 
 def rms_norm(hidden: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
-    """Return `hidden` divided by its root mean square over the last axis, times `weight`."""
+    """Return `hidden` divided by its root mean square over the last axis (in float32), times `weight`."""
     wide = hidden.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
-    return (wide * weight.astype(jnp.float32)).astype(hidden.dtype)
+    return wide.astype(hidden.dtype) * weight
 
 
 def _norm_if(hidden: jax.Array, weight: jax.Array | None, config: ModelConfig) -> jax.Array:
@@ -127,22 +127,6 @@ def _project(
     return query, rotate(key, turn), key_value[:, :, 1]
 
 
-def _write(held: jax.Array, new: jax.Array, slots: jax.Array | None, written_at: jax.Array) -> jax.Array:
-    """Return the cache array [S, K, C, D] with `new` [B, T, K, D] at those positions; past the end: nowhere."""
-    rows = jnp.arange(new.shape[0]) if slots is None else slots
-    heads = jnp.arange(new.shape[2])
-    place = (rows[:, None, None], heads[None, None, :], written_at[:, :, None])
-    return held.at[place].set(new.astype(held.dtype), mode="drop", unique_indices=True)
-
-
-def _read(held: jax.Array, slots: jax.Array | None, context: int) -> jax.Array:
-    """Return what the rows look at, [B, K, context, D]."""
-    if slots is None:
-        return jax.lax.slice_in_dim(held, 0, context, axis=2)
-    size = (1, held.shape[1], context, held.shape[3])
-    return jax.vmap(lambda slot: jax.lax.dynamic_slice(held, (slot, 0, 0, 0), size)[0])(slots)
-
-
 def _seen(positions: jax.Array, context: int, window: int) -> jax.Array:
     """Return [B, T, context]: whether a token at each position looks at each place; window 0 is no bound."""
     places = jnp.arange(context)
@@ -150,22 +134,41 @@ def _seen(positions: jax.Array, context: int, window: int) -> jax.Array:
     return (distance >= 0) & (distance < window) if window else distance >= 0
 
 
-def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array, config: ModelConfig) -> jax.Array:
+def _attend(query: jax.Array, keys: Tokens, values: Tokens, seen: jax.Array, config: ModelConfig) -> jax.Array:
     """Return attention's mix of the values, [B, T, K, G, D].
 
     Both products are plain batched matrix products in the cache's own order, so that no chip's compiler turns
-    the cache round to take them.
+    the cache round to take them. Scales of a cache in 8 bits go to the scores and shares: never to the cache.
     """
     batch, length, kv_heads, group, head_width = query.shape
     rows = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, group * length, head_width)
     batched = ((0, 1), (0, 1))
-    scores = jax.lax.dot_general(rows, keys, (((3,), (3,)), batched), preferred_element_type=jnp.float32)
+    scores = jax.lax.dot_general(
+        rows, _plain(keys, query.dtype), (((3,), (3,)), batched), preferred_element_type=jnp.float32
+    )
+    scores = _scaled(scores, keys)
     scores = _soft_cap(scores, config.attention_soft_cap).reshape(batch, kv_heads, group, length, -1)
     scores = jnp.where(seen[:, None, None], scores, _FAR_BELOW)
-    shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype).reshape(batch, kv_heads, group * length, -1)
-    mixed = jax.lax.dot_general(shares, values, (((3,), (2,)), batched), preferred_element_type=jnp.float32)
+    shares = jax.nn.softmax(scores, axis=-1).reshape(batch, kv_heads, group * length, -1)
+    shares = _scaled(shares, values).astype(query.dtype)
+    mixed = jax.lax.dot_general(
+        shares, _plain(values, query.dtype), (((3,), (2,)), batched), preferred_element_type=jnp.float32
+    )
     mixed = mixed.reshape(batch, kv_heads, group, length, head_width).transpose(0, 3, 1, 2, 4)
     return mixed.astype(query.dtype)
+
+
+def _plain(held: Tokens, dtype: jnp.dtype) -> jax.Array:
+    """Return the numbers of keys or values, without their scale where they have one."""
+    numbers: jax.Array = held.values.astype(dtype) if isinstance(held, QuantizedTokens) else held
+    return numbers
+
+
+def _scaled(by_token: jax.Array, held: Tokens) -> jax.Array:
+    """Return [B, K, rows, context] float32 times the scale of each token."""
+    if isinstance(held, QuantizedTokens):
+        by_token = by_token * (held.largest / LARGEST).transpose(1, 0, 2)[:, :, None]
+    return by_token
 
 
 def _feed_forward(layer: Layer, config: ModelConfig, hidden: jax.Array) -> jax.Array:

@@ -19,8 +19,10 @@ def contract(hidden: jax.Array, weight: Matrix, axes: int) -> jax.Array:
     else:
         values = weight.values if isinstance(weight, Quantized) else weight
         summed = (tuple(range(hidden.ndim - axes, hidden.ndim)), tuple(range(axes)))
+        # Asked for in float32, the parts that chips sum between them would cross the links in float32: a chip sums
+        # its own part in float32 whatever it is asked for.
         product = jax.lax.dot_general(
-            hidden, values.astype(hidden.dtype), (summed, ((), ())), preferred_element_type=jnp.float32
+            hidden, values.astype(hidden.dtype), (summed, ((), ())), preferred_element_type=hidden.dtype
         )
         if isinstance(weight, Quantized):
             product = product * weight.scale.astype(jnp.float32)

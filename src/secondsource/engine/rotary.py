@@ -25,6 +25,8 @@ def rotate(heads: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Return `heads` [B, T, ..., head_width], turned by the angles [B, T, head_width / 2]."""
     between = (1,) * (heads.ndim - 3)
     cosine, sine = (part.reshape(*part.shape[:2], *between, part.shape[-1]) for part in turn)
-    first, second = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    wide = heads.astype(jnp.float32)
+    first, second = jnp.split(wide, 2, axis=-1)
+    # Turned whole, not by halves: one product and one sum over all the lanes that a chip has for a head.
+    turned = wide * jnp.concatenate([cosine, cosine], -1) + jnp.concatenate([-second * sine, first * sine], -1)
     return turned.astype(heads.dtype)

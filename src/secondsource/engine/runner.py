@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from secondsource.engine.cache import Cache, empty_cache
+from secondsource.engine.cache import Cache, CacheFormat, empty_cache
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.decoder import decode_step, prefill
 from secondsource.engine.parameters import Parameters
@@ -26,6 +26,7 @@ class RunnerOptions(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 8
     context_buckets: tuple[int, ...] = (256, 1024, 2048)
     prefill_buckets: tuple[int, ...] = (16, 64, 256)
+    cache: CacheFormat = "plain"
 
 
 class Runner:
@@ -46,7 +47,7 @@ class Runner:
         self.options = options
         self._config = config
         dtype = parameters.final_norm.dtype
-        cache = empty_cache(config, options.slots, self.context_tokens, dtype)
+        cache = empty_cache(config, options.slots, self.context_tokens, dtype, options.cache)
         self._output_shardings = None
         if mesh is not None:
             self._output_shardings = (NamedSharding(mesh, PartitionSpec()), cache_shardings(mesh, cache))

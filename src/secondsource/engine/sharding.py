@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from secondsource.core.errors import InputError
-from secondsource.engine.cache import Cache
+from secondsource.engine.cache import Cache, QuantizedTokens, Tokens
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.parameters import SUMMED_AXES, Layer, Parameters, Quantized, QuantizedProduct
 
@@ -31,6 +31,7 @@ _MESH_AXES: dict[str, str | tuple[str, ...] | None] = {
 }
 
 _CACHE_AXES = ("slots", "kv_heads", "context", "head_width")
+_SCALE_AXES = ("kv_heads", "slots", "context")
 _LAYER_AXES = Layer(
     attention_norm=("width",),
     query=("width", "kv_heads", "group", "head_width"),
@@ -85,8 +86,15 @@ def parameter_shardings(mesh: Mesh, parameters: Parameters) -> Parameters:
 
 def cache_shardings(mesh: Mesh, cache: Cache) -> Cache:
     """Return a `NamedSharding` in each array's place."""
-    one = _sharding(mesh, _CACHE_AXES)
-    return Cache(tuple(one for _ in cache.keys), tuple(one for _ in cache.values))
+    return Cache(
+        tuple(_tokens_sharding(mesh, each) for each in cache.keys),
+        tuple(_tokens_sharding(mesh, each) for each in cache.values),
+    )
+
+
+def _tokens_sharding(mesh: Mesh, held: Tokens) -> Tokens:
+    values = _sharding(mesh, _CACHE_AXES)
+    return QuantizedTokens(values, _sharding(mesh, _SCALE_AXES)) if isinstance(held, QuantizedTokens) else values
 
 
 def _layer_shardings(mesh: Mesh, layer: Layer) -> Layer:

@@ -8,6 +8,7 @@ import msgspec
 import platformdirs
 
 from secondsource.engine.abstract import WeightFormat
+from secondsource.engine.cache import CacheFormat
 from secondsource.engine.hosting import Hosted
 from secondsource.engine.load import load_model
 from secondsource.engine.runner import Runner, RunnerOptions
@@ -27,6 +28,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int = 2048
     chunk_tokens: int = 64
     weights: WeightFormat = "float32"
+    cache: CacheFormat = "plain"
 
 
 def compiled_cache_directory() -> Path:
@@ -49,7 +51,12 @@ def start(path: Path, options: StartOptions, on_progress: Callable[[str], None])
     runner = Runner(
         model.config,
         model.parameters,
-        RunnerOptions(slots=options.slots, context_buckets=context_buckets(context), prefill_buckets=(chunk,)),
+        RunnerOptions(
+            slots=options.slots,
+            context_buckets=context_buckets(context),
+            prefill_buckets=(chunk,),
+            cache=options.cache,
+        ),
     )
     runner.warm_up(lambda done, of: on_progress(f"compiled {done} of {of} shapes"))
     stepper = Stepper(

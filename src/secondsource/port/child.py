@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, Literal
 
 import jax
 import msgspec
-from jax.experimental import serialize_executable
 
 from secondsource.core.errors import InputError
 from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program, Progress, Said
+from secondsource.port.kept import Kept, keep
 from secondsource.port.program import compile_program, mesh_of, open_devices
 
 _MESSAGE_CHARACTERS = 2000
@@ -69,8 +69,7 @@ def _keep(job: Job, program: Program, depth: Depth, executable: Any) -> None:
     if job.keep_text_in:
         Path(job.keep_text_in, f"{name}.hlo.txt").write_text(executable.as_text(), "utf-8")
     if job.save_to:
-        payload, _arguments, _results = serialize_executable.serialize(executable)
-        Path(job.save_to, f"{name}.xla").write_bytes(payload)
+        keep(Path(job.save_to, f"{name}.xla"), Kept(job=job, program=program, depth=depth), executable)
 
 
 def say(out: BinaryIO, said: Said) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from secondsource.catalog.records import Catalog, Chip
 from secondsource.core.errors import InputError
 from secondsource.port.compiling import run_compile
-from secondsource.port.job import Step, Weights
+from secondsource.port.job import CacheDtype, Step, Weights
 from secondsource.port.measuring import Measured, Run, Setup, measure
 from secondsource.port.models import NamedModel
 from secondsource.port.placing import choose_placing, stored_bytes
@@ -31,7 +31,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int = 4096
     prompt_tokens: int = 1024
     chunk_tokens: int = 512
+    filled_tokens: int | None = None  # of every slot, at the decode step; None: the whole context
     weights: Weights = "bf16"
+    cache: CacheDtype | None = None  # None: as the weights
     data_parallel: int | None = None
     ttft_s: float | None = None
     tpot_s: float | None = None
@@ -45,10 +47,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         return Setup(
             config=self.model.config,
             weights=self.weights,
+            cache=self.cache or self.weights,
             target=target,
             placing=choose_placing(self.model.config, target.devices, batch, self.data_parallel),
             batch=batch,
             context_tokens=self.context_tokens,
+            filled_tokens=self.filled_tokens if self.filled_tokens not in (None, self.context_tokens) else 0,
             prompt_tokens=self.prompt_tokens,
             chunk_tokens=min(self.chunk_tokens, self.prompt_tokens),
             whole=self.whole,
@@ -84,6 +88,8 @@ def _check(ask: Ask) -> None:
         raise InputError(
             f"--prompt {ask.prompt_tokens}: expected from 1 to less than the context of {ask.context_tokens} tokens"
         )
+    if ask.filled_tokens is not None and not 1 <= ask.filled_tokens <= ask.context_tokens:
+        raise InputError(f"--filled {ask.filled_tokens}: expected from 1 to the context of {ask.context_tokens} tokens")
     if ask.context_tokens > ask.model.config.context_tokens:
         raise InputError(
             f"--context {ask.context_tokens}: {ask.model.name} holds at most {ask.model.config.context_tokens} tokens"
@@ -131,7 +137,7 @@ class _Search:
 
     def _holds(self, chips: int, batch: int) -> bool:
         setup = self._ask.setup(chips, batch)
-        held = stored_bytes(setup.config, setup.weights, batch, setup.context_tokens, setup.placing)
+        held = stored_bytes(setup.config, setup.weights, batch, setup.context_tokens, setup.placing, setup.cache)
         return sum(held) <= setup.target.memory_bytes_per_device
 
     def fewest_chips(self, batch: int) -> Measured | None:

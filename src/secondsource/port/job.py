@@ -10,6 +10,7 @@ from secondsource.port.timeline import Walked
 
 Weights = Literal["bf16", "int8"]
 Step = Literal["decode", "prefill"]
+CacheDtype = Literal["bf16", "int8"]
 
 
 class Depth(msgspec.Struct, frozen=True, order=True):
@@ -27,12 +28,14 @@ class Depth(msgspec.Struct, frozen=True, order=True):
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a model beside a cache of `sequences` slots of `context_tokens` each.
 
-    A decode step reads a token in every slot; a prefill step reads `chunk_tokens` of one slot's prompt.
+    A decode step reads a token in every slot and looks back over `filled_tokens` of it (0: over the whole slot); a
+    prefill step reads `chunk_tokens` of one slot's prompt.
     """
 
     step: Step
     sequences: int
     context_tokens: int
+    filled_tokens: int = 0
     chunk_tokens: int = 0
     prompt_tokens: int = 0  # how far back a chunk looks: the whole prompt
 
@@ -42,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     config: ModelConfig
     weights: Weights
+    cache: CacheDtype = "bf16"
     target: Target
     data_parallel: int
     programs: tuple[tuple[Program, tuple[Depth, ...]], ...]  # each is compiled at each of its depths

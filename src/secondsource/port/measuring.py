@@ -11,7 +11,7 @@ import msgspec
 
 from secondsource.engine.config import ModelConfig
 from secondsource.port.compiling import run_compile
-from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program, Step, Weights
+from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
 from secondsource.port.targets import Target
 
@@ -24,10 +24,12 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     config: ModelConfig
     weights: Weights
+    cache: CacheDtype = "bf16"
     target: Target
     placing: Placing
     batch: int
     context_tokens: int
+    filled_tokens: int = 0  # of every slot, at the decode step that is timed; 0: the whole context
     prompt_tokens: int
     chunk_tokens: int
     whole: bool = False
@@ -51,6 +53,7 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True):
     """One program carried to the model's depth; bytes of one device."""
 
     step: Step
+    filled_tokens: int = 0  # as in `Setup`
     arguments_bytes: int
     temporaries_bytes: int  # with outputs and code
     compile_s: float
@@ -67,8 +70,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None
 
     def step(self, wanted: Step) -> Stepped | None:
-        """Return one of the steps, where it compiled."""
+        """Return one of the steps, where it compiled: the decode step with slots as full as the setup says."""
         return next((step for step in self.steps if step.step == wanted), None)
+
+    @property
+    def full_decode(self) -> Stepped | None:
+        """The decode step with full slots, where it compiled."""
+        return next((step for step in self.steps if step.step == "decode" and not step.filled_tokens), None)
 
     @property
     def temporaries_bytes(self) -> int:
@@ -129,12 +137,13 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
     job = Job(
         config=config,
         weights=setup.weights,
+        cache=setup.cache,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple((_program(setup, step), depths_of(config, step, whole=whole)) for step in steps),
+        programs=tuple((each, depths_of(config, each.step, whole=whole)) for each in _programs(setup, steps)),
         save_to=setup.save_to,
     )
-    weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing)
+    weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
     answer = run(job, setup.seconds, say)
     found = []
     for program, depths in job.programs:
@@ -144,12 +153,21 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
     return Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=tuple(found), fault=answer.fault)
 
 
-def _program(setup: Setup, step: Step) -> Program:
+def _programs(setup: Setup, steps: Sequence[Step]) -> list[Program]:
+    """Return what is to be compiled: beside a decode step with slots filled in part, one with full slots for memory."""
+    found = [_program(setup, step, setup.filled_tokens) for step in steps]
+    if setup.filled_tokens and "decode" in steps:
+        found.append(_program(setup, "decode", 0))
+    return found
+
+
+def _program(setup: Setup, step: Step, filled_tokens: int) -> Program:
     decode = step == "decode"
     return Program(
         step=step,
         sequences=setup.batch,
         context_tokens=setup.context_tokens,
+        filled_tokens=filled_tokens if decode else 0,
         chunk_tokens=0 if decode else setup.chunk_tokens,
         prompt_tokens=0 if decode else setup.prompt_tokens,
     )
@@ -178,6 +196,7 @@ def _stepped(compiled: Sequence[Compiled], depths: Sequence[Depth], config: Mode
     extra = at_depth(lambda each: each.temporaries_bytes + each.outputs_bytes + each.code_bytes)
     return Stepped(
         step=compiled[0].program.step,
+        filled_tokens=compiled[0].program.filled_tokens,
         arguments_bytes=round(at_depth(lambda each: each.arguments_bytes)),
         temporaries_bytes=round(extra),
         compile_s=at_depth(lambda each: each.seconds),

@@ -7,9 +7,10 @@ import msgspec
 
 from secondsource.core.errors import InputError
 from secondsource.engine.abstract import abstract_cache, abstract_parameters
+from secondsource.engine.cache import CacheFormat
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.sharding import cache_shardings, make_mesh, parameter_shardings, tensor_parallel_ways
-from secondsource.port.job import Weights
+from secondsource.port.job import CacheDtype, Weights
 
 
 class Placing(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,17 +44,27 @@ def choose_placing(config: ModelConfig, devices: int, sequences: int, data_paral
 
 
 def stored_bytes(
-    config: ModelConfig, weights: Weights, sequences: int, context_tokens: int, placing: Placing
+    config: ModelConfig,
+    weights: Weights,
+    sequences: int,
+    context_tokens: int,
+    placing: Placing,
+    cache_dtype: CacheDtype = "bf16",
 ) -> tuple[int, int]:
     """Return one device's bytes of weights and of cache, without the padding that a compiler adds."""
     count = placing.data_parallel * placing.tensor_parallel
     mesh = make_mesh(config, range(count), placing.data_parallel)  # numbers stand for devices: only sizes count
     parameters = abstract_parameters(config, weights)
-    cache = abstract_cache(config, sequences, context_tokens, weights)
+    cache = abstract_cache(config, sequences, context_tokens, weights, cache_format(cache_dtype))
     return (
         _bytes(parameters, parameter_shardings(mesh, parameters)),
         _bytes(cache, cache_shardings(mesh, cache)),
     )
+
+
+def cache_format(dtype: CacheDtype) -> CacheFormat:
+    """Return the engine's name of a cache: bf16 is what activations are."""
+    return "int8" if dtype == "int8" else "plain"
 
 
 def _bytes(arrays: object, shardings: object) -> int:

@@ -6,8 +6,8 @@ import msgspec
 
 from secondsource.catalog.records import Catalog, Chip, Offer
 from secondsource.core.money import dollars
+from secondsource.port.measuring import Setup
 from secondsource.port.models import NamedModel
-from secondsource.port.placing import Placing
 from secondsource.port.report import Price, Report
 from secondsource.profiles.efficiency import Accuracy, shipped_efficiencies
 from secondsource.profiles.predict import Speed, speed
@@ -26,22 +26,20 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy
 
 
-def look_ahead(
-    model: NamedModel, chip: Chip, chips: int, weights: str, placing: Placing, batch: int, context: int, prompt: int
-) -> Ahead:
-    """Return what the data sheet bounds and what published serving points suggest, for full slots of this context."""
+def look_ahead(model: NamedModel, chip: Chip, setup: Setup) -> Ahead:
+    """Return what the data sheet bounds and what published serving points suggest, for slots filled as the setup's."""
     # The profiles lay a model over chips, and a chip may be two devices; copies of the model split the batch.
-    copies = max(1, min(placing.data_parallel, chips))
-    replica = Replica(chip=chip, chips=max(1, chips // copies), precision=Precision(weights))
-    sequences = max(1.0, batch / copies)
-    decode = decode_terms(model.architecture, replica, sequences, context)
-    prefill = prefill_terms(model.architecture, replica, prompt, prompt)
+    copies = max(1, min(setup.placing.data_parallel, setup.target.chips))
+    replica = _replica(chip, setup.target.chips // copies, setup.weights, setup.cache)
+    sequences = max(1.0, setup.batch / copies)
+    decode = decode_terms(model.architecture, replica, sequences, setup.filled_tokens or setup.context_tokens)
+    prefill = prefill_terms(model.architecture, replica, setup.prompt_tokens, setup.prompt_tokens)
     fitted: Speed = speed(model.architecture, replica, shipped_efficiencies())
     return Ahead(
         roofline_decode_s=_physical(decode, together=False),
         roofline_prefill_s=_physical(prefill, together=True),
         served_decode_s=fitted.seconds(decode),
-        served_prefill_s=fitted.prefill_s(prompt),
+        served_prefill_s=fitted.prefill_s(setup.prompt_tokens),
         accuracy=fitted.tpot_accuracy,
     )
 
@@ -49,9 +47,15 @@ def look_ahead(
 def expected_decode_s(report: Report, model: NamedModel, chip: Chip) -> float:
     """Return what the profiles predict of a report's decode step, without what was published of this model."""
     copies = max(1, min(report.sharding.data_parallel, report.chips))
-    replica = Replica(chip=chip, chips=max(1, report.chips // copies), precision=Precision(report.weights))
+    replica = _replica(chip, report.chips // copies, report.weights, report.cache)
     fitted = speed(model.architecture, replica, shipped_efficiencies().without_corrections())
-    return fitted.seconds(decode_terms(model.architecture, replica, report.batch / copies, report.context_tokens))
+    return fitted.seconds(decode_terms(model.architecture, replica, report.batch / copies, report.filled_tokens))
+
+
+def _replica(chip: Chip, chips: int, weights: str, cache: str) -> Replica:
+    return Replica(
+        chip=chip, chips=max(1, chips), precision=Precision(weights), cache_bytes=1 if cache == "int8" else 2
+    )
 
 
 def _physical(terms: Terms, *, together: bool) -> float:

@@ -1,7 +1,7 @@
 """Lower and compile one step of the portable model for a topology: the only place of the port that meets JAX."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,12 +18,15 @@ from secondsource.engine.parameters import Parameters
 from secondsource.engine.sharding import DATA, cache_shardings, make_mesh, parameter_shardings
 from secondsource.port.hlo import parse_module
 from secondsource.port.job import Compiled, Depth, Job, Program
+from secondsource.port.placing import cache_format
 from secondsource.port.targets import Target, gpu_text, host_bounds
 from secondsource.port.timeline import walk
 
 
 def open_devices(target: Target) -> list[Any]:
-    """Return the devices of a slice that is not there; needs libtpu, or JAX's CUDA plugin."""
+    """Return the devices of a slice that is not there; needs libtpu, or JAX's CUDA plugin. A CPU is there."""
+    if target.platform == "cpu":
+        return jax.devices("cpu")[: target.devices]
     if target.platform == "cuda":
         options: dict[str, Any] = {"target_config": gpu_text(target.chip), "topology": target.topology}
         return list(topologies.get_topology_desc(platform="cuda", topology_name=target.chip, **options).devices)
@@ -38,19 +41,29 @@ def with_depth(config: ModelConfig, depth: Depth) -> ModelConfig:
     return msgspec.structs.replace(config, layers=depth.full + depth.local, local_layers=tuple(range(depth.local)))
 
 
-def lower_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Any:
-    """Return the lowered step; tokens go in and tokens come out, so that nothing of the size of logits leaves."""
+def abstract_arguments(job: Job, program: Program, depth: Depth) -> tuple[Any, ...]:
+    """Return what the step is called with, in shapes: parameters first, the cache last."""
     config = with_depth(job.config, depth)
     parameters = abstract_parameters(config, job.weights)
-    parameters = _placed(parameters, parameter_shardings(mesh, parameters))
-    cache = abstract_cache(config, program.sequences, program.context_tokens, job.weights)
-    cache = _placed(cache, cache_shardings(mesh, cache))
-    everywhere, by_slot = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(DATA))
+    cache = abstract_cache(config, program.sequences, program.context_tokens, job.weights, cache_format(job.cache))
+    if program.step == "decode":
+        rows = jax.ShapeDtypeStruct((program.sequences,), jnp.int32)
+        flags = jax.ShapeDtypeStruct((program.sequences,), jnp.bool_)
+        return parameters, rows, rows, flags, cache
+    one = jax.ShapeDtypeStruct((1,), jnp.int32)
+    chunk = jax.ShapeDtypeStruct((1, program.chunk_tokens), jnp.int32)
+    return parameters, chunk, one, one, one, cache
+
+
+def step_of(job: Job, program: Program, depth: Depth) -> Callable[..., tuple[jax.Array, Cache]]:
+    """Return the step; tokens go in and tokens come out, so that nothing of the size of logits leaves."""
+    config = with_depth(job.config, depth)
 
     def decode(
         parameters: Parameters, tokens: jax.Array, positions: jax.Array, active: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        logits, cache = decode_step(parameters, config, tokens, positions, active, cache)
+        looked_at = program.filled_tokens or None
+        logits, cache = decode_step(parameters, config, tokens, positions, active, cache, context=looked_at)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 
     def read(
@@ -65,16 +78,18 @@ def lower_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Any:
         logits, cache = prefill(parameters, config, tokens, starts, lengths, slots, cache, context=context)
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
 
-    outputs = (everywhere, cache_shardings(mesh, cache))
-    if program.step == "decode":
-        rows = jax.ShapeDtypeStruct((program.sequences,), jnp.int32, sharding=by_slot)
-        flags = jax.ShapeDtypeStruct((program.sequences,), jnp.bool_, sharding=by_slot)
-        step = jax.jit(decode, donate_argnames="cache", out_shardings=(by_slot, outputs[1]))
-        return step.lower(parameters, rows, rows, flags, cache)
-    one = jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere)
-    chunk = jax.ShapeDtypeStruct((1, program.chunk_tokens), jnp.int32, sharding=everywhere)
-    step = jax.jit(read, donate_argnames="cache", out_shardings=outputs)
-    return step.lower(parameters, chunk, one, one, one, cache)
+    return decode if program.step == "decode" else read
+
+
+def lower_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Any:
+    """Return the lowered step, spread over the mesh."""
+    parameters, *small, cache = abstract_arguments(job, program, depth)
+    by_slot = NamedSharding(mesh, PartitionSpec(DATA) if program.step == "decode" else PartitionSpec())
+    held = cache_shardings(mesh, cache)
+    parameters = _placed(parameters, parameter_shardings(mesh, parameters))
+    small = [_placed(each, by_slot) for each in small]
+    step = jax.jit(step_of(job, program, depth), donate_argnames="cache", out_shardings=(by_slot, held))
+    return step.lower(parameters, *small, _placed(cache, held))
 
 
 def _placed(arrays: Any, shardings: Any) -> Any:

@@ -94,8 +94,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     chip: str
     chips: int
     weights: str
+    cache: str  # number format of keys and values
     batch: int
-    context_tokens: int
+    context_tokens: int  # that a slot may hold: what memory is for
+    filled_tokens: int  # that each slot holds, at the decode step that is timed
     prompt_tokens: int
     compiles: bool | None  # None: the compiler gave no answer
     failure: Failure | None

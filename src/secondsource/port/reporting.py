@@ -9,7 +9,7 @@ import msgspec
 from secondsource.catalog.records import Catalog, Chip
 from secondsource.port.accuracy import expected_error
 from secondsource.port.advice import changes
-from secondsource.port.measuring import Measured, Timed
+from secondsource.port.measuring import Measured, Setup, Timed
 from secondsource.port.models import NamedModel
 from secondsource.port.profile import Ahead, cheapest_offer, look_ahead, price_of, usd_per_million
 from secondsource.port.report import Error, Failure, Figure, Hbm, Parts, Report, Shapes, Sharding, Slo
@@ -73,16 +73,7 @@ def _seconds(measured: Measured, ahead: Ahead) -> _Seconds:
 def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
     """Return the report; figures that the compiler did not give are None."""
     measured, setup = findings.measured, findings.measured.setup
-    ahead = look_ahead(
-        findings.model,
-        findings.chip,
-        setup.target.chips,
-        setup.weights,
-        setup.placing,
-        setup.batch,
-        setup.context_tokens,
-        setup.prompt_tokens,
-    )
+    ahead = look_ahead(findings.model, findings.chip, setup)
     seconds = _seconds(measured, ahead)
     tpot = None
     if seconds.decode is not None and seconds.prefill is not None:
@@ -97,8 +88,10 @@ def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
         chip=findings.chip.name,
         chips=setup.target.chips,
         weights=setup.weights,
+        cache=setup.cache,
         batch=setup.batch,
         context_tokens=setup.context_tokens,
+        filled_tokens=setup.filled_tokens or setup.context_tokens,
         prompt_tokens=setup.prompt_tokens,
         compiles=measured.compiles,
         failure=None if compiled else _failure(measured),
@@ -130,7 +123,7 @@ def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
             findings.ttft_s,
         ),
         evidence=_evidence(seconds),
-        error=_errors(seconds, findings.chip, ahead),
+        error=_errors(seconds, findings.chip, ahead, setup),
         compiler=_compiler(setup.target.platform),
         as_of=as_of,
     )
@@ -227,7 +220,7 @@ def _evidence(seconds: _Seconds) -> dict[str, Figure]:
     }
 
 
-def _errors(seconds: _Seconds, chip: Chip, ahead: Ahead) -> dict[str, Error]:
+def _errors(seconds: _Seconds, chip: Chip, ahead: Ahead, setup: Setup) -> dict[str, Error]:
     if seconds.served:
         accuracy = ahead.accuracy
         error = Error(
@@ -237,7 +230,8 @@ def _errors(seconds: _Seconds, chip: Chip, ahead: Ahead) -> dict[str, Error]:
             source="the profiles, see docs/profiles.md",
         )
         return {"decode_step_s": error, "prefill_s": error}
-    return {"decode_step_s": expected_error("decode", chip.name), "prefill_s": expected_error("prefill", chip.name)}
+    decode = "decode-filled" if setup.filled_tokens else "decode"
+    return {"decode_step_s": expected_error(decode, chip.name), "prefill_s": expected_error("prefill", chip.name)}
 
 
 def _compiler(platform: str) -> str:

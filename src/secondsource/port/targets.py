@@ -20,7 +20,7 @@ from secondsource.port.collectives import Links
 from secondsource.port.timeline import Pace
 
 GIB = 1 << 30
-Platform = Literal["tpu", "cuda"]
+Platform = Literal["tpu", "cuda", "cpu"]  # cpu: of this machine, which shows what a kept program is good for
 
 
 class TpuKind(msgspec.Struct, frozen=True, kw_only=True):

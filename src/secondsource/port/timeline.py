@@ -1,4 +1,4 @@
-"""How long one run of a compiled module takes, walked instruction by instruction in the order of issue.
+"""How long one run of a compiled module takes after another of itself, walked by instruction in the order of issue.
 
 The compiler gives `estimated_cycles` for each fusion; loops are walked as often as they run. Besides these the walk
 keeps two engines that work at the same time as the core: copies between HBM and the core's memory, which use the
@@ -18,6 +18,7 @@ from secondsource.port.loops import trip_count
 _WALKED = 6  # trips of a loop that are walked; the rest take as long as the last of them
 _FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "Sharding", "AssumeGatherIndicesInBound", "SPMDFullToShardShape")
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
+_LEFT_BY_THE_RUN_BEFORE = "cross_program_prefetch_index="
 _MOVES = ("copy", "slice", "dynamic-slice", "dynamic-update-slice")
 
 
@@ -142,6 +143,8 @@ class _Walk:
 
     def _start_copy(self, computation: Computation, instruction: Instruction) -> None:
         moved = min((shape.bytes for shape in instruction.shapes if shape.dimensions), default=0.0)
+        if _LEFT_BY_THE_RUN_BEFORE in instruction.attributes:
+            return  # the run before copied it at its end, and was charged for it
         clock = self._clock
         if _in_chip_memory((*instruction.shapes, *self._operands(computation, instruction))):
             clock.asked += moved

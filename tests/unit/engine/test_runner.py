@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from secondsource.core.errors import InputError
-from secondsource.engine.abstract import WeightFormat, abstract_parameters
+from secondsource.engine.abstract import WeightFormat, abstract_cache, abstract_parameters
 from secondsource.engine.runner import Runner, RunnerOptions
 from secondsource.engine.sharding import make_mesh, parameter_shardings, tensor_parallel_ways
 from tests.unit.engine.tiny import tiny_model
 
 SLOTS, STEPS = 4, 12
 OPTIONS = RunnerOptions(slots=SLOTS, context_buckets=(16, 64), prefill_buckets=(4, 16))
+INT8_CACHE = RunnerOptions(slots=SLOTS, context_buckets=(16, 64), prefill_buckets=(4, 16), cache="int8")
 FAMILIES = ("llama", "qwen3", "gemma3")
 PROMPTS = {0: [5, 9, 1], 1: [7] * 4 + [3, 60], 2: list(range(20, 34)), 3: [90]}
 
@@ -140,6 +141,36 @@ def test_int8_weights_move_the_logits_a_little_and_int8_products_no_further(name
     )
     assert 1e-4 < np.abs(exact - in_products).max() < 0.2
     assert np.abs(rounded - in_products).max() < 0.1  # what is left is the other's bfloat16
+
+
+def test_a_cache_in_8_bits_moves_the_logits_a_little_wherever_the_tokens_lie() -> None:
+    plain, runner = make_runner("llama"), Runner(*tiny_model("llama"), INT8_CACHE)
+    for slot, prompt in PROMPTS.items():
+        exact, rounded = read(plain, slot, prompt), read(runner, slot, prompt, chunk=3)
+        assert 1e-6 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+    feed = {slot: (slot + 1, len(prompt)) for slot, prompt in PROMPTS.items()}
+    exact, rounded = step(plain, feed), step(runner, feed)
+    assert 1e-6 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+    alone = step(runner, {2: (3, len(PROMPTS[2]))})[2]  # what a slot holds has no other slot's scales
+    assert np.abs(rounded[2] - alone).max() < 1e-4
+
+
+def test_a_mesh_splits_a_cache_in_8_bits_and_gives_the_same_logits() -> None:
+    config, _ = tiny_model("llama")
+    alone, split = (
+        Runner(*tiny_model("llama"), INT8_CACHE, mesh) for mesh in (None, make_mesh(config, jax.devices()[:4], 2))
+    )
+    feed = {slot: (slot + 1, len(prompt)) for slot, prompt in PROMPTS.items()}
+    for slot, prompt in PROMPTS.items():
+        assert np.abs(read(alone, slot, prompt, chunk=4) - read(split, slot, prompt, chunk=4)).max() < 1e-3
+    assert np.abs(step(alone, feed) - step(split, feed)).max() < 1e-3
+
+
+def test_a_cache_in_8_bits_is_a_quarter_of_one_in_float32() -> None:
+    config, _ = tiny_model("llama")
+    whole, quarter = (abstract_cache(config, SLOTS, 64, "float32", form) for form in ("plain", "int8"))
+    plain, int8 = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache)) for cache in (whole, quarter))
+    assert int8 / plain == pytest.approx(1 / 4 + 1 / config.head_width)  # and 4 bytes for each token and head
 
 
 @pytest.mark.parametrize("weights", ["float32", "bf16", "int8", "int8-cpu"])

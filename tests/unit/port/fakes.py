@@ -38,15 +38,16 @@ class FakeCompiler:
         )
 
     def _compiled(self, job: Job, program: Program, depth: Depth) -> Compiled:
+        filled = (program.filled_tokens or program.context_tokens) / program.context_tokens
         took = 1e-4 + self.layer_s * (depth.full + depth.local / 2) * (
-            program.sequences if program.step == "decode" else 10
+            program.sequences * filled if program.step == "decode" else 10
         )
         return Compiled(
             program=program,
             depth=depth,
             seconds=2.0 + depth.layers,
             arguments_bytes=1000 * depth.layers,
-            temporaries_bytes=self.temporaries_bytes + depth.layers,
+            temporaries_bytes=round(self.temporaries_bytes * filled) + depth.layers,
             outputs_bytes=0,
             code_bytes=0,
             walked=Walked(seconds=took, cores_s=took, memory_s=0.0, links_s=0.0, operations=depth.layers),

@@ -51,6 +51,31 @@ def test_figures_follow_from_the_compiled_steps() -> None:
     assert found.served_tpot_s == (pytest.approx(found.tpot_s + 0.004), pytest.approx(found.tpot_s + 0.006))
 
 
+def test_slots_filled_in_part_are_quicker_and_need_the_memory_of_full_ones() -> None:
+    def filled(tokens: int | None) -> Report:
+        return report(chips=2, batch=8, context_tokens=2048, prompt_tokens=512, filled_tokens=tokens)
+
+    full, part = filled(None), filled(512)
+    assert (full.filled_tokens, part.filled_tokens, part.context_tokens) == (2048, 512, 2048)
+    assert part.decode_step_s == pytest.approx(1e-4 + 32 * 2e-5)
+    assert full.decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
+    assert part.hbm_gb_per_chip == full.hbm_gb_per_chip
+    assert part.roofline_decode_step_s < full.roofline_decode_step_s
+    assert filled(2048) == full
+    for wrong in (0, 2049):
+        with pytest.raises(InputError, match="--filled"):
+            filled(wrong)
+
+
+def test_a_cache_in_8_bits_is_half_and_comes_with_weights_in_8_bits() -> None:
+    wide = report(chips=2, batch=8, weights="int8", cache="bf16")
+    narrow = report(chips=2, batch=8, weights="int8")
+    assert (wide.cache, narrow.cache, report(chips=2, batch=8).cache) == ("bf16", "int8", "bf16")
+    halves = narrow.hbm_gb_per_chip.cache / wide.hbm_gb_per_chip.cache
+    assert halves == pytest.approx(0.5 + 4 / 256)  # 4 bytes beside the 128 of each head's token
+    assert narrow.roofline_decode_step_s < wide.roofline_decode_step_s
+
+
 def test_json_has_the_promised_keys() -> None:
     written = json.loads(msgspec.json.encode(report()))
     promised = {

@@ -42,6 +42,15 @@ def test_work_that_reads_memory_itself_leaves_less_for_copies() -> None:
     assert walked(copy, work, done).memory_s == pytest.approx(1.048576e-3 - 0.951424e-3)
 
 
+def test_what_the_run_before_fetched_is_there() -> None:
+    copy = f"%s = ({MEBIBYTE}{{0:S(1)}}, {MEBIBYTE}, u32[]) copy-start(%a), cross_program_prefetch_index=0"
+    done = f"%d = {MEBIBYTE}{{0:S(1)}} copy-done(%s)"
+    assert walked(copy, done, "ROOT %t = () tuple()").seconds == 0.0
+    again = f"%n = ({MEBIBYTE}{{0:S(1)}}, {MEBIBYTE}, u32[]) copy-start(%a)"  # for the run after it
+    end = f"ROOT %e = {MEBIBYTE}{{0:S(1)}} copy-done(%n)"
+    assert walked(copy, done, again, end).memory_s == pytest.approx(1.048576e-3)
+
+
 def test_a_loop_takes_its_trips() -> None:
     def timed(trips: int) -> float:
         text = counted(0, 1, trips, "LT")
