@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.client import Lines
@@ -34,7 +36,10 @@ WANTED_EVERY_S = 1.0
 SWEEP_S = 60.0
 SWEEPS_PER_FILL = 8  # at least, while as much is kept anew as may be kept at all
 LONGEST_ERROR = 16 * 1024
+LONGEST_KEPT = 256 * 1024  # bytes of what a job in the background asks for
 MOST_RUNS_UNASKED = 3  # of a job in the background: it may be the one that kills its process
+
+LOST = error_body(502, "the gateway was restarted in mid-job; ask for the images again", code="job_lost")
 
 
 class Host(Protocol):
@@ -109,11 +114,14 @@ class ImageJobs:
         image_request.check_image_request(wish.ask)
         key = image_request.idempotency_key(wish.headers)
         later = image_request.prefers_async(wish.headers)
-        if len(self._runs) >= MOST_RUNNING:
-            self._refuse(wish, "too many image jobs run; try again", "too_many_jobs")
-            return wish
+        if later and len(wish.body) > LONGEST_KEPT:
+            raise RequestError(f"a job in the background takes at most {LONGEST_KEPT} bytes", status=413)
         try:
             claim = self._claim(wish, key, later=later)
+            if claim.verdict in (Verdict.START, Verdict.RESUME) and len(self._runs) >= MOST_RUNNING:
+                self._opened().failed(claim.job.job_id, time.time(), 503, b"")
+                self._refuse(wish, "too many image jobs run; try again", "too_many_jobs")
+                return wish
         except (sqlite3.Error, OSError) as error:
             logging.getLogger("secondsource").warning("an image job could not be claimed: %s", error)
             self._refuse(wish, "the image jobs cannot be looked up now; try again", "jobs_unavailable")
@@ -223,6 +231,8 @@ class ImageJobs:
             raise RequestError(f"there is no image job '{job_id[:100]}'", status=404, code="job_not_found")
         if job.status is Status.RUNNING and job.background and not self._alive(job):
             job = self._resumed(job)
+        elif job.status is Status.RUNNING and not self._alive(job):
+            job = msgspec.structs.replace(job, status=Status.FAILED, error=LOST)
         asker.read(self._tell(asker, job))
         return asker
 
@@ -237,8 +247,7 @@ class ImageJobs:
         principal = Principal(tenant=job.tenant, lane=job.lane, key_id=job.key_id)
         ask = self._kept_ask(body)
         if ask is None or job.runs > MOST_RUNS_UNASKED:
-            message = "the job cannot be gone on with after a restart; ask for the images again"
-            store.failed(job.job_id, time.time(), 502, error_body(502, message, code="job_lost"))
+            store.failed(job.job_id, time.time(), 502, LOST)
         else:
             self._run(job, ask, principal, {}, None)
         return store.get(job.job_id) or job

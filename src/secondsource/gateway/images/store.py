@@ -40,6 +40,12 @@ CREATE UNIQUE INDEX job_key ON job (tenant, idempotency_key) WHERE idempotency_k
 CREATE INDEX job_same ON job (tenant, key_id, fingerprint, began);
 CREATE INDEX job_ended ON job (ended);
 """
+# What nobody can ask for again goes as soon as those who may be reading it have it.
+OLD = """
+SELECT job_id FROM job WHERE max(began, ended) < ?
+OR (had = 1 AND ended < ? AND idempotency_key = '' AND background = 0)
+"""
+READING_S = 10.0
 FIELDS = tuple(field.name for field in msgspec.structs.fields(Job))
 COLUMNS = ", ".join(FIELDS)
 
@@ -204,24 +210,16 @@ class Store:
         return msgspec.convert({**msgspec.json.decode(head), "body": body}, Answer)
 
     def had(self, job_id: str) -> None:
-        """Note that a client has had the answer; one that nobody can ask for again is let go of."""
-        job = self.get(job_id)
-        if job is not None and not job.idempotency_key and not job.background:
-            self._remove(job_id)
-        elif job is not None and not job.had:
-            self._connection.execute("UPDATE job SET had = 1 WHERE job_id = ?", (job_id,))
+        """Note that a client has had the answer."""
+        self._connection.execute("UPDATE job SET had = 1 WHERE job_id = ? AND had = 0", (job_id,))
 
     # -- letting go
 
     def sweep(self, now: float) -> None:
         """Let go of what is old or too much, and write the rest to its place; on a thread of its own."""
         with closing(self._open()) as connection:
-            old = [
-                job_id
-                for (job_id,) in connection.execute(
-                    "SELECT job_id FROM job WHERE max(began, ended) < ?", (now - self.terms.kept_s,)
-                )
-            ]
+            rows = connection.execute(OLD, (now - self.terms.kept_s, now - READING_S))
+            old = [job_id for (job_id,) in rows]
             for job_id in (*old, *self._too_much(connection, set(old))):
                 connection.execute("DELETE FROM job WHERE job_id = ?", (job_id,))
                 self._answer(job_id).unlink(missing_ok=True)

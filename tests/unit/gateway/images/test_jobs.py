@@ -234,6 +234,35 @@ async def test_a_job_in_the_background_goes_on_after_a_restart_three_times_at_mo
     await process.jobs.stop()
 
 
+async def test_a_job_that_was_lost_is_said_to_be(processes: Make) -> None:
+    process = processes()
+    process.ask("k")
+    job_id = process.jobs._runs.popitem()[0]  # as a death loses it
+    view = process.look(JOBS_PATH + job_id)
+    await until(lambda: bool(view.status))
+    assert json.loads(view.body)["status"] == "failed"
+    assert json.loads(view.body)["error"]["code"] == "job_lost"
+    process.ask("k")
+    assert len(process.begun) == 2
+    await process.jobs.stop()
+
+
+async def test_too_many_jobs_are_refused_and_those_that_run_are_joined(
+    processes: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secondsource.gateway.images.jobs.MOST_RUNNING", 1)
+    process = processes()
+    process.ask("k")
+    _, refused = process.ask("l", body=b'{"model":"chat","prompt":"another"}')
+    assert (refused.status, refused.headers[b"retry-after"]) == (503, b"1")
+    _, joined = process.ask("k")
+    process.begun[0].recipient.respond(200, MADE, HERE)
+    assert joined.status == 200
+    process.ask("l", body=b'{"model":"chat","prompt":"another"}')
+    assert len(process.begun) == 2
+    await process.jobs.stop()
+
+
 async def test_nobody_to_make_it_is_said_at_once(processes: Make) -> None:
     process = processes()
     process.refusing = True

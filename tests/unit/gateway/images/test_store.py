@@ -66,8 +66,12 @@ def test_an_answer_comes_back_as_it_was_and_is_had_once_without_a_key(tmp_path: 
     assert store.submit(new(2, began=102.0), b"", alive).verdict is Verdict.REPLAY
     assert store.read("imgjob_1") == ANSWER
     store.had("imgjob_1")
-    assert answers(store) == []
     assert store.submit(new(3), b"", alive).verdict is Verdict.START
+    assert store.read("imgjob_1") == ANSWER, "somebody else may be reading it"
+    store.sweep(110.0)
+    assert answers(store) == ["imgjob_1.answer"]
+    store.sweep(112.0)
+    assert answers(store) == []
 
 
 def test_an_answer_that_nobody_fetched_waits_for_as_long_as_clients_come_back(tmp_path: Path) -> None:
