@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondsource.policy.prefix_affinity import BOUND, PrefixAffinity, prefix_blocks
+from secondsource.policy.routing import Need, Replica, Router, Wanted
+from tests.fleets import MODEL, fleet, pool
 
 REPLICAS = 8
 CACHE = 4000  # blocks of each replica
@@ -61,6 +63,26 @@ def test_hits_are_nearly_those_of_one_infinite_cache_and_loads_even() -> None:
         found += cached
     assert found >= 0.9 * most, f"{found} of {most} blocks"
     assert max(loads) <= 1.25 * sum(loads) / REPLICAS, loads
+
+
+def test_the_router_finds_the_caches_too_in_two_pools_of_unequal_weight() -> None:
+    events = trace(2)
+    infinite: OrderedDict[int, None] = OrderedDict()
+    most = sum(hits(infinite, blocks, 10**9) for _, blocks in events)
+    over = Router(fleet(pool("a", 6, weight=6.0), pool("b", 2, weight=2.0)), Random(0))
+    caches: dict[Replica, OrderedDict[int, None]] = {replica: OrderedDict() for replica in over.replicas}
+    loads, found = dict.fromkeys(over.replicas, 0.0), 0
+    for now, blocks in events:
+        expected = 0.025 * len(blocks) + 2.0
+        replica = over.choose(Wanted(MODEL, need=Need(expected, 1, tuple(blocks[:8]))), now)
+        assert isinstance(replica, Replica)
+        cached = hits(caches[replica], blocks, CACHE)
+        loads[replica] += expected - 0.025 * cached
+        found += cached
+    assert found >= 0.9 * most, f"{found} of {most} blocks"
+    assert max(loads.values()) <= 1.25 * sum(loads.values()) / REPLICAS, loads
+    of_b = sum(load for replica, load in loads.items() if replica.pool.name == "b")
+    assert 0.22 <= of_b / sum(loads.values()) <= 0.28
 
 
 prompts = st.lists(st.tuples(st.integers(0, 40), st.floats(0.1, 5.0), st.floats(0.0, 3.0)), max_size=200)

@@ -11,9 +11,10 @@ from random import Random
 import highspy
 import pytest
 
-from secondsource.core.fleet import Cap, Supplier
-from secondsource.policy.planned_split import PlannedSplit
+from secondsource.core.fleet import Cap, Fleet, Supplier
+from secondsource.policy.routing import Need, Replica, Router, Wanted
 from secondsource.policy.supplier_share import SupplierShares
+from tests.fleets import MODEL, pool
 
 SLOT_S, WINDOW_S, HOURS = 60.0, 3600.0, 6
 WINDOW = int(WINDOW_S / SLOT_S)
@@ -39,9 +40,7 @@ class Day:
     def run(self) -> "Day":
         """Send every request where policy says."""
         random = Random(self.seed)
-        suppliers = [Supplier(name=name, max_share=CAP if name == "azure" else None, cap=self.cap) for name in PRICES]
-        shares = SupplierShares(suppliers)
-        split = PlannedSplit(self.planned) if self.planned else None
+        over = self.router()
         for slot in range(int(HOURS * 3600 / SLOT_S)):
             self.spent.append(dict.fromkeys(PRICES, 0))
             self.asked.append(0.0)
@@ -52,32 +51,37 @@ class Day:
                 now = 1e6 + (slot + number / count) * SLOT_S
                 work = min(random.lognormvariate(6.5, 0.6), 8000.0)
                 self.asked[slot] += work
-                self.send(shares, split, left, work, slot, now)
+                self.send(over, left, work, slot, now)
         return self
 
-    def send(
-        self,
-        shares: SupplierShares,
-        split: PlannedSplit | None,
-        left: dict[str, float],
-        work: float,
-        slot: int,
-        now: float,
-    ) -> None:
-        """Choose the cheapest that may have it, or the one furthest behind the plan."""
+    def router(self) -> Router:
+        """Return the router of a fleet with one pool a supplier: the cheapest first, or by the plan's weights."""
+        suppliers = tuple(
+            Supplier(name=name, max_share=CAP if name == "azure" else None, cap=self.cap) for name in PRICES
+        )
+        pools = tuple(
+            pool(name, weight=max(self.planned[name], 1e-6)) if self.planned else pool(name, order=order)
+            for order, name in enumerate(sorted(PRICES, key=PRICES.__getitem__))
+        )
+        return Router(Fleet(suppliers=suppliers, pools=pools), Random(self.seed))
+
+    def send(self, over: Router, left: dict[str, float], work: float, slot: int, now: float) -> None:
+        """Send a request where policy says."""
         closed, since, until = self.closed
         away = closed if since <= now - 1e6 < until else ""
-        room = [name for name in PRICES if left[name] >= work and name != away]
-        verdict = shares.may_have(room, round(1.3e6 * 665), now)  # before the answer nobody knows its length
-        self.breaches += verdict.breach
-        if not verdict.suppliers:
+        for replica in over.replicas:
+            name = replica.pool.name
+            replica.limit = 1.0 if left[name] >= work and name != away else 0.0
+        expected = round(1.3e6 * 665)  # before the answer nobody knows its length
+        found = over.choose(Wanted(MODEL, need=Need(work, expected)), now)
+        self.breaches = over.breaches.total()
+        if not isinstance(found, Replica):
             self.refused += 1
             return
-        allowed = sorted(verdict.suppliers, key=PRICES.__getitem__)
-        chosen = split.choose(allowed, work, now) if split else allowed[0]
-        booked = shares.book(chosen, round(1.3e6 * 665), now)
+        chosen = found.pool.name
+        booked = over.shares.book(chosen, expected, now)
         cost = round(work * PRICES[chosen] * 1e6)
-        shares.settle(booked, cost, now)
+        over.shares.settle(booked, cost, now)
         left[chosen] -= work
         self.spent[slot][chosen] += cost
         self.work[chosen] += work
