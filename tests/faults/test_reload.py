@@ -101,17 +101,23 @@ async def test_a_bad_file_changes_nothing_and_is_told(make_wall: MakeWall, make_
         assert (await gateway.ask(ask("still", size=3))).headers["x-secondsource-pool"] == "only"
 
 
-async def test_keys_and_what_is_known_of_a_replica(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+@BOTH
+async def test_keys_limits_and_what_is_known_of_a_replica(
+    make_wall: MakeWall, make_gateway: MakeGateway, workers: int
+) -> None:
     wall, dead = make_wall(), make_wall()
     dead.refuse()
     pools = Pool("a", (wall,)), Pool("b", (dead,))
-    gateway = make_gateway(*pools, keys=(OLD,))
+    gateway = make_gateway(*pools, keys=(OLD,), workers=workers)
     old, new = ({"authorization": f"Bearer sk-{name}"} for name in ("old", "new"))
     assert (await gateway.ask(ask("x", size=3), headers=old)).status == 200
-    write_fleet(gateway, *pools, Pool("c", (make_wall(),), weight=3.0), keys=(NEW,))
+    path = write_fleet(gateway, *pools, Pool("c", (make_wall(),), weight=3.0), keys=(NEW,))
+    path.write_text(path.read_text() + "requests_per_minute = 5\n")  # the key's
     await hang_up(gateway, "c is new")
     assert (await gateway.ask(ask("x", size=3), headers=old)).status == 401
-    assert (await gateway.ask(ask("x", size=3), headers=new)).status == 200
+    answers = await asyncio.gather(*(gateway.ask(ask("x", size=3), headers=new) for _ in range(20)))
+    assert 1 <= sum(answer.status == 200 for answer in answers) <= 5
+    assert {answer.status for answer in answers} == {200, 429}
     answer = await raw_client.get(gateway.admin_url, "/admin/replicas")
     states = {replica["pool"]: replica["circuit"] for replica in answer.json["replicas"]}
     assert states["b"] == "open"  # as it was before
