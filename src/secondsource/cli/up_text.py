@@ -52,7 +52,7 @@ def welcome(fleet: Fleet, served: ServedAt, sources: Sequence[SourceLine], *, sm
     lines += [f"Console  {served.admin_url}/console", f"Ledger   {state_dir.resolve() / 'ledger.sqlite3'}  ({bill})"]
     lines += ["", access_sentence(fleet)]
     if fleet.logging.prompts:
-        log = state_dir.resolve() / "requests.jsonl"
+        log = state_dir.resolve() / ("requests.jsonl" if fleet.workers == 1 else "requests.w*.jsonl")
         lines.append(f"PROMPTS ARE LOGGED: what every client asks is written, word for word, to {log} ([logging]).")
     if small_model:
         lines.append(
