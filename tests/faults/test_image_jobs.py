@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -215,6 +216,12 @@ async def test_a_stream_that_dies_is_made_elsewhere(studio: Pair) -> None:
     assert kinds.count("completed") == 1
     rows = await studio.gateway.attempts(answer)
     assert [float(row["tenant_usd"]) > 0 for row in rows] == [row["outcome"] == "ok" for row in rows]
+
+
+async def test_what_requests_came_to_is_counted(studio: Pair) -> None:
+    page = (await raw_client.get(studio.gateway.admin_url, "/metrics")).body.decode()
+    counted = re.findall(r'^secondsource_image_requests_total\{came_to="(\w+)"\} [1-9]', page, re.MULTILINE)
+    assert {"start", "join", "replay", "conflict"} <= set(counted)
 
 
 async def test_the_audit_is_green(studio: Pair) -> None:

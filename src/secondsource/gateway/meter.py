@@ -111,6 +111,7 @@ class Meter:
         self.refused: defaultdict[tuple[str, str], int] = defaultdict(int)  # by lane and reason
         self.predictions: defaultdict[str, Histogram] = defaultdict(_predictions)  # by lane
         self.cap_breaches: defaultdict[str, int] = defaultdict(int)  # by supplier
+        self.image_requests: defaultdict[str, int] = defaultdict(int)  # by what they came to
         self._models = frozenset(models)
         self._lanes = frozenset(lanes)
 

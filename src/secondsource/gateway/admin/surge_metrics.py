@@ -30,7 +30,7 @@ def lane_metrics(lanes: Sequence[LaneView]) -> Iterator[Metric]:
 
 
 def way_in_metrics(meter: Meter) -> Iterator[Metric]:
-    """Yield who was sent away, and how good the predictions were."""
+    """Yield who was sent away, how good the predictions were, and who joined an image job."""
     refused = CounterMetricFamily(
         "secondsource_sent_away",
         "Requests sent away by a limit or a lane, by the reason that the client was told",
@@ -56,7 +56,12 @@ def way_in_metrics(meter: Meter) -> Iterator[Metric]:
     )
     for supplier, count in list(meter.cap_breaches.items()):
         breaches.add_metric((supplier,), count)
-    yield from (refused, predictions, breaches)
+    images = CounterMetricFamily(
+        "secondsource_image_requests", "Requests for images by what they came to", labels=("came_to",)
+    )
+    for came_to, count in list(meter.image_requests.items()):
+        images.add_metric((came_to,), count)
+    yield from (refused, predictions, breaches, images)
 
 
 def limit_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:

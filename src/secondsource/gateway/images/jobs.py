@@ -126,6 +126,7 @@ class ImageJobs:
             logging.getLogger("secondsource").warning("an image job could not be claimed: %s", error)
             self._refuse(wish, "the image jobs cannot be looked up now; try again", "jobs_unavailable")
             return wish
+        self._recording.came_to(claim.verdict)
         if claim.verdict is Verdict.CONFLICT:
             message = "this Idempotency-Key was used for another request; send the same request, or take a new key"
             raise RequestError(message, status=422, param="Idempotency-Key", code="idempotency_key_reused")

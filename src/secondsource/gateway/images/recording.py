@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from secondsource.gateway.images.asker import Asker, Wish
 from secondsource.gateway.meter import Meter
 from secondsource.gateway.request_log import RequestLine, RequestLog
+from secondsource.policy.image_jobs import Verdict
 
 
 class Recording:
@@ -14,6 +15,10 @@ class Recording:
     def __init__(self, meter: Meter, log: RequestLog) -> None:
         self._meter = meter
         self._log = log
+
+    def came_to(self, verdict: Verdict) -> None:
+        """Count what a request for images came to."""
+        self._meter.image_requests[verdict.value] += 1
 
     def ended(self, asker: Asker, status: int) -> None:
         """Count and log a request that is answered, or whose client has left (499)."""

@@ -55,6 +55,7 @@ class Counts(msgspec.Struct):
     refused: dict[tuple[str, str], int]
     predictions: dict[str, HistogramCopy]
     cap_breaches: dict[str, int]
+    image_requests: dict[str, int]
     log_lines_dropped: int
 
 
@@ -68,6 +69,7 @@ def copy_of(meter: Meter) -> Counts:
         refused=dict(meter.refused),
         predictions={lane: _histogram(histogram) for lane, histogram in meter.predictions.items()},
         cap_breaches=dict(meter.cap_breaches),
+        image_requests=dict(meter.image_requests),
         log_lines_dropped=meter.log_lines_dropped,
     )
 
@@ -89,6 +91,7 @@ def show(total: Meter, shown: Meter) -> None:
     shown.refused = total.refused
     shown.predictions = total.predictions
     shown.cap_breaches = total.cap_breaches
+    shown.image_requests = total.image_requests
     shown.log_lines_dropped = total.log_lines_dropped
 
 
@@ -138,6 +141,8 @@ def _add(meter: Meter, counts: Counts) -> None:
         prediction.add_to(meter.predictions[lane])
     for supplier, count in counts.cap_breaches.items():
         meter.cap_breaches[supplier] += count
+    for came_to, count in counts.image_requests.items():
+        meter.image_requests[came_to] += count
     meter.log_lines_dropped += counts.log_lines_dropped
 
 

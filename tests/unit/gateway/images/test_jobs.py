@@ -16,6 +16,7 @@ from secondsource.gateway.images.job_answers import JOBS_PATH
 from secondsource.gateway.images.jobs import ImageJobs
 from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
+from secondsource.policy.image_jobs import Verdict
 from tests.fleets import fleet, pool
 from tests.unit.gateway.stage import Connection
 
@@ -50,6 +51,7 @@ class Process:
     def __init__(self, state_dir: Path, served: Fleet) -> None:
         self.begun: list[Made] = []
         self.refusing = False
+        self.verdicts: list[Verdict] = []
         self.ended_with: list[tuple[str, int]] = []
         self.jobs = ImageJobs(state_dir, served, self, self)  # type: ignore[arg-type]
         self._ids = 0
@@ -66,6 +68,9 @@ class Process:
     def new_request_id(self) -> str:
         self._ids += 1
         return f"req_{id(self)}_{self._ids}"
+
+    def came_to(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
 
     def ended(self, asker: Asker, status: int) -> None:
         self.ended_with.append((asker.request_id, status))
@@ -110,6 +115,7 @@ async def test_a_joiner_has_its_own_id_and_the_same_answer(processes: Make) -> N
     assert (first.status, second.status, first.body, second.body) == (200, 200, MADE, MADE)
     assert first.headers[b"x-request-id"] != second.headers[b"x-request-id"]
     assert first.headers[b"x-secondsource-job"] == second.headers[b"x-secondsource-job"]
+    assert process.verdicts == [Verdict.START, Verdict.JOIN]
     assert process.ended_with == [(second.headers[b"x-request-id"].decode(), 200)], "the first is its exchange's"
     await process.jobs.stop()
 

@@ -18,6 +18,7 @@ def used(times: int) -> Meter:
         meter.refused["paid", "rejected-full"] += 1
         meter.first_token_predicted("paid", 0.5, 0.25)
         meter.cap_breaches["azure"] += 1
+        meter.image_requests["join"] += 1
         attempt = reserved(number=number + 1, kind=Kind.FIRST)
         meter.attempt_ended(attempt, settled(number=number + 1, outcome=Outcome.OK, cost_nano_usd=5, tenant_nano_usd=3))
     meter.request_started("/v1/chat/completions", "chat", "paid")
