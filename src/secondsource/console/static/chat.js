@@ -62,7 +62,7 @@ class Talk {
         h("label", { class: "small" }, "temp ", this.temperature),
         h("label", { class: "small" }, "tokens ", this.most),
         h("button", { type: "button", class: "quiet", onclick: () => this.clear() }, "New chat"),
-        h("span", { class: "space" }), this.action));
+        this.action));
   }
 
   onKey(event) {
@@ -330,6 +330,7 @@ class Answer {
           this.cost = attempts.reduce((sum, attempt) => sum + Number(attempt.cost_usd), 0);
           this.showFacts();
           this.actions.after(attemptList(attempts, this.requestId));
+          this.talk.follow(true);
           return;
         }
       } catch {
