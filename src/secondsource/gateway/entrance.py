@@ -67,7 +67,7 @@ class Entrance:
         if "service_tier" not in fields and "priority" not in fields:
             return principal
         tier, priority = ask.raw("service_tier"), ask.raw("priority")
-        number = int(priority) if len(priority) < LONGEST_TIER and priority.lstrip(b"-").isdigit() else None
+        number = int(priority) if len(priority) < LONGEST_TIER and priority.removeprefix(b"-").isdigit() else None
         named = tier.strip(b'"').decode("latin-1") if len(tier) < LONGEST_TIER else None
         lane = self._lanes.lane_for(principal.lane, named, number).name
         return principal if lane == principal.lane else msgspec.structs.replace(principal, lane=lane)

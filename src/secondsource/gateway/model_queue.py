@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from secondsource.core.fleet import Lane
 from secondsource.gateway.exchange import Exchange
 from secondsource.policy.admission import Admission, Refused, Request, Room
 from secondsource.policy.expectation import Expectation
 from secondsource.policy.fair_queue import State, Ticket
+from secondsource.policy.lanes import Lanes
 from secondsource.policy.routing import Router
 from secondsource.policy.views import LaneView
 
@@ -40,7 +43,7 @@ class ModelQueue:
 
     def reload(self, lanes: Sequence[Lane], weights: Mapping[str, float], now: float) -> None:
         """Take the lanes and the tenants' weights as they are now; each lane has a `ttft_s`. Who waits asks again."""
-        self._lanes = tuple(lanes)
+        self._lanes = Lanes(lanes).ordered
         self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
         self._slots = self._router.slots(self._model, now)
         self._admission = Admission(lanes, weights, max(self._slots, 1), now)
@@ -52,6 +55,8 @@ class ModelQueue:
     def arrive(self, exchange: Exchange, fingerprint: int = 0) -> None:
         """Start a request, let it wait, or send it away."""
         now = time.monotonic()
+        if exchange.principal.lane not in self._patience_s:  # the lane went while the request was on its way
+            exchange.principal = msgspec.structs.replace(exchange.principal, lane=self._lanes[-1].name)
         principal, admission = exchange.principal, self._admission
         if not self._slots:
             self._look(now)

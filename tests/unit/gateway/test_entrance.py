@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from secondsource.core.fleet import AdminListener, Allowance, Key, Lane, Listener, Tenant
@@ -90,6 +91,30 @@ async def test_a_free_key_cannot_claim_a_better_lane(tmp_path: Path) -> None:
             await replica.has(number + 1)
             replica.let_go(number)
         await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("asked", [{"priority": "--5"}, {"priority": 1.5}, {"service_tier": 3}, {"priority": 10**40}])
+async def test_a_wish_that_is_none_changes_no_lane(tmp_path: Path, asked: dict[str, Any]) -> None:
+    async with serving(tmp_path, key("p"), lanes=LANES, max_concurrency=None) as (service, replica):
+        task = asking(service, "p", **asked)
+        await replica.has(1)
+        assert [one.lane for one in service.lane_views() if one.running] == ["paid"]
+        replica.let_go()
+        assert (await task).status == 200
+
+
+async def test_whose_lane_goes_while_it_waits_is_served_in_another(tmp_path: Path) -> None:
+    async with serving(tmp_path, key("p"), key("f", "free"), lanes=LANES) as (service, replica):
+        tasks = [asking(service, "p")]
+        await replica.has(1)
+        tasks.append(asking(service, "f"))
+        await waiting(service, "free", 1)
+        await service.reload(msgspec.structs.replace(service.fleet, lanes=LANES[:1], keys=(key("p"),)), {})
+        await waiting(service, "paid", 1)
+        for number in (0, 1):
+            await replica.has(number + 1)
+            replica.let_go(number)
+        assert [one.status for one in await asyncio.gather(*tasks)] == [200, 200]
 
 
 async def test_a_full_lane_sends_away_and_says_when_to_come_back(tmp_path: Path) -> None:
