@@ -17,6 +17,7 @@ RECENT_BINS = 13  # a minute, and the bin that has just begun
 MOST_INCIDENTS = 30
 HOUR_S = 3600
 MILLION = 1_000_000
+NO_QUANTILES = LaneBin().quantiles()
 
 
 def look(shown: Shown, window: Window) -> Now:
@@ -223,11 +224,11 @@ def _series(fleet: Fleet, bins: Sequence[Bin]) -> Series:
                 tokens[suppliers[pool]][place] += made.tokens_out / BIN_S
     lanes = {}
     for lane in fleet.lanes:
-        found = [one.lanes[lane.name] if lane.name in one.lanes else LaneBin() for one in bins]
+        found = [one.lanes[lane.name].quantiles() if lane.name in one.lanes else NO_QUANTILES for one in bins]
         lanes[lane.name] = LaneSeries(
-            ttft_s_p50=[quantile_s(one.first_token, 0.5) for one in found],
-            ttft_s_p99=[quantile_s(one.first_token, 0.99) for one in found],
-            tpot_s_p50=[quantile_s(one.per_token, 0.5) for one in found],
+            ttft_s_p50=[one.ttft_s_p50 for one in found],
+            ttft_s_p99=[one.ttft_s_p99 for one in found],
+            tpot_s_p50=[one.tpot_s_p50 for one in found],
         )
     return Series(
         at=[one.number * BIN_S * 1000 for one in bins],

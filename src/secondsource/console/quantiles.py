@@ -17,7 +17,8 @@ def merged(counts: Iterable[Counter[int]]) -> Counter[int]:
     """Return the sum of some counts."""
     total: Counter[int] = Counter()
     for one in counts:
-        total.update(one)
+        for bucket, count in one.items():  # Counter.update does the same, and asks what it was given first
+            total[bucket] += count
     return total
 
 

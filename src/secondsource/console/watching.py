@@ -8,11 +8,12 @@ import msgspec
 
 from secondsource.console.log_tail import LogTail
 from secondsource.console.now import look
-from secondsource.console.window import Window
+from secondsource.console.window import MOST_LINES, Window
 from secondsource.gateway.admin.application import Shown
 
 EVERY_S = 1.0
 PATIENCE_S = 15.0
+MOST_AT_FIRST = 4000  # lines of the minutes before, one by one: once, and not every second
 MOST_WATCHERS = 100
 
 
@@ -37,7 +38,7 @@ class Watching:
             return self._newest
         tail, window = self._begin()
         try:
-            await asyncio.to_thread(_read, tail, window)
+            await asyncio.to_thread(_read, tail, window, MOST_AT_FIRST)
         finally:
             tail.close()
         await self._shown.refresh()
@@ -69,9 +70,11 @@ class Watching:
 
     async def _keep_looking(self) -> None:
         tail, window = self._begin()
+        most = MOST_AT_FIRST
         try:
             while True:
-                await asyncio.to_thread(_read, tail, window)
+                await asyncio.to_thread(_read, tail, window, most)
+                most = MOST_LINES
                 await self._shown.refresh()
                 self._newest = msgspec.json.encode(look(self._shown, window))
                 async with self._changed:
@@ -90,8 +93,8 @@ class Watching:
             self._looking = None
 
 
-def _read(tail: LogTail, window: Window) -> None:
-    window.take(tail.read())
+def _read(tail: LogTail, window: Window, most: int) -> None:
+    window.take(tail.read(), most)
 
 
 def _event(data: bytes) -> bytes:

@@ -4,25 +4,34 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from secondsource.console.incidents import Incidents, missed, per_token_s
-from secondsource.console.quantiles import bucket_of
+from secondsource.console.quantiles import bucket_of, quantile_s
 from secondsource.core.fleet import Lane
 from secondsource.gateway.request_log import RequestLine
 
 BIN_S = 5
 BINS = 60
-MOST_LINES = 2000  # read one by one at a time; of more ordinary ones every so-manieth stands for its neighbours
+MOST_LINES = 200  # read at a time, a second of traffic; of more ordinary ones every so-manieth stands for the rest
 NOT_REFUSED, ANSWERED, TRIED = b'"refusal":null', b'"status":200', b'"outcome":"ok"'
 _DECODER = msgspec.json.Decoder(RequestLine)
+
+
+class BinQuantiles(NamedTuple):
+    """Seconds to the first token, and per further token; None of none."""
+
+    ttft_s_p50: float | None
+    ttft_s_p99: float | None
+    tpot_s_p50: float | None
 
 
 class LaneBin:
     """What a lane's requests that ended within a bin came to."""
 
-    __slots__ = ("first_token", "good", "per_token", "refused", "requests", "tokens_out")
+    __slots__ = ("_quantiles", "_quantiles_of", "first_token", "good", "per_token", "refused", "requests", "tokens_out")
 
     def __init__(self) -> None:
         self.requests = 0  # that ended, refused ones not counted
@@ -31,6 +40,16 @@ class LaneBin:
         self.tokens_out = 0
         self.first_token: Counter[int] = Counter()  # by bucket
         self.per_token: Counter[int] = Counter()
+        self._quantiles_of = -1  # so many requests
+        self._quantiles = BinQuantiles(None, None, None)
+
+    def quantiles(self) -> "BinQuantiles":
+        """Return the bin's quantiles; those of a bin that is over are worked out once."""
+        if self._quantiles_of != self.requests:
+            self._quantiles_of = self.requests
+            ttft, tpot = self.first_token, self.per_token
+            self._quantiles = BinQuantiles(quantile_s(ttft, 0.5), quantile_s(ttft, 0.99), quantile_s(tpot, 0.5))
+        return self._quantiles
 
 
 class Made:
@@ -64,14 +83,14 @@ class Window:
         self._bins: dict[int, Bin] = {}
         self.incidents = Incidents(lanes)
 
-    def take(self, lines: Sequence[bytes]) -> None:
+    def take(self, lines: Sequence[bytes], most: int = MOST_LINES) -> None:
         """Count some lines of the log; what is no line of ours is passed over."""
         ordinary = [line for line in lines if is_ordinary(line)]
-        step = 1 + len(ordinary) // MOST_LINES
+        step = 1 + len(ordinary) // most
         for line in ordinary[::step]:
             self._count(line, step)
         if len(ordinary) != len(lines):
-            for line in [line for line in lines if not is_ordinary(line)][-MOST_LINES:]:
+            for line in [line for line in lines if not is_ordinary(line)][-most:]:
                 self._count(line, 1)
 
     def bins(self, now: float | None = None) -> list[Bin]:

@@ -5,7 +5,6 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from secondsource.console import window as window_of
 from secondsource.console.incidents import Incident, IncidentKind
 from secondsource.console.quantiles import bucket_of, merged, quantile_s
 from secondsource.console.window import BIN_S, BINS, Bin, Window, is_ordinary
@@ -65,9 +64,10 @@ def test_the_window_is_five_minutes_long_and_what_is_older_is_forgotten() -> Non
     assert not bins[-1].lanes
 
 
-def test_of_very_many_ordinary_lines_some_stand_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_of, "MOST_LINES", 10)
-    found = bin_of(filled(*[line()] * 1000, *[failover()] * 3))
+def test_of_very_many_ordinary_lines_some_stand_for_the_rest() -> None:
+    window = Window(LANES)
+    window.take([msgspec.json.encode(one) for one in [*[line()] * 1000, *[failover()] * 3]], 10)
+    found = bin_of(window)
     assert found.lanes["paid"].requests == pytest.approx(1003, abs=15)
     assert found.made["paid", "gcp-v6e"].attempts == 3
 
