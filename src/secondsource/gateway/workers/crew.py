@@ -64,7 +64,7 @@ class Crew:
 
     def serves(self, post: Post) -> None:
         """Note that a worker accepts clients, and needs nobody to do it for it."""
-        post.serving = True
+        post.serving = post.has_served = True
         post.ready.set()
         adopter = self._adopters.pop(post.number, None)
         if adopter is not None:
@@ -129,7 +129,7 @@ class Crew:
             self._left(post)
             if self._stop.is_set():
                 return
-            if not self._started:
+            if not self._started and not post.has_served:  # nobody would know why nothing works
                 raise SecondsourceError(f"worker {post.number} did not start: it ended with {_ended(code)}")
             post.restarts += 1
             lived_well = time.monotonic() - started > LIVED_WELL_S

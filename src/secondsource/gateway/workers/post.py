@@ -24,6 +24,7 @@ class Post:
         self.number = number
         self.ready = asyncio.Event()
         self.serving = False  # its process accepts clients
+        self.has_served = False  # this one, or one before it
         self.told: said.Told | None = None  # how it stood last
         self.heard_at = 0.0  # monotonic seconds
         self.restarts = 0
