@@ -78,6 +78,7 @@ async def run(over: Stand, surge_s: float, seed: int) -> dict[str, object]:
         "paid TTFT p99 alone, s": ttft_s(alone, PAID, 0.99),
         "paid TTFT p99 in the surge, s": ttft_s(surge, PAID, 0.99),
         "paid TTFT p99, times its value alone": ttft_s(surge, PAID, 0.99) / ttft_s(alone, PAID, 0.99),
+        "seconds from the first late paid request to the last": _late_s(surge),
         "paid TTFT p50 alone, s": ttft_s(alone, PAID, 0.5),
         "paid TTFT p50 in the surge, s": ttft_s(surge, PAID, 0.5),
         "tokens/s in the surge, of capacity": made / tokens_per_s,
@@ -101,6 +102,12 @@ async def run(over: Stand, surge_s: float, seed: int) -> dict[str, object]:
         "refused": dict(Counter(one.refused for client in surge for one in client.tries if one.refused)),
         "statuses": dict(Counter(one.status for client in surge for one in client.tries)),
     }
+
+
+def _late_s(clients: list[Client]) -> float:
+    """Return how many seconds lie between the first and the last paid request that was late: one bad time, or many."""
+    late = [one.came for one in of_lane(clients, PAID) if not one.tries or (one.tries[0].first_token_s or 99.0) > 2.0]
+    return max(late) - min(late) if late else 0.0
 
 
 def _served(clients: list[Client], tenant: str) -> float:

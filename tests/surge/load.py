@@ -33,11 +33,13 @@ class Try:
     """One request of a client, and what came of it; times are monotonic seconds."""
 
     sent: float
+    ended: float = 0.0
     status: int = 0
     first_token_s: float | None = None
     whole: bool = False
     retry_after: float | None = None
     refused: str = ""
+    tokens: int = 0
 
 
 @dataclass
@@ -83,10 +85,12 @@ async def ask(port: int, token: str, body: bytes) -> Try:
         rest = await reader.read()
         while rest:
             one.whole = b"data: [DONE]" in rest or one.whole
+            one.tokens += rest.count(b'"content"')
             rest = await reader.read()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:
+        one.ended = time.monotonic()
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -148,4 +152,4 @@ class Load:
             client.tries.append(one)
             if one.whole or one.retry_after is None or not client.obeys or one.retry_after > PATIENCE_S:
                 return
-            await asyncio.sleep(one.sent + one.retry_after - time.monotonic())
+            await asyncio.sleep(one.ended + one.retry_after - time.monotonic())

@@ -27,6 +27,7 @@ supplier = "here"
 chip = "simulated"
 usd_per_chip_hour = 2.0
 model = "chat"
+upstream_model = "{model}"
 replicas = [{replicas}]
 max_concurrency = {slots}
 [[lanes]]
@@ -47,6 +48,7 @@ class Stand:
     port: int
     admin: str
     replicas: list[int]  # their ports
+    slots: int
     gateway: "subprocess.Popen[bytes]"
 
     def stats(self) -> list[dict[str, int]]:
@@ -90,38 +92,41 @@ class Stand:
 
 @contextmanager
 def stand(directory: Path, count: int, slots: int) -> Iterator[Stand]:
-    """Start replicas and a gateway over them, and end both."""
-    with (
-        (directory / "gateway.log").open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.surge.replica", "--count", str(count), "--slots", str(slots)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as replicas,
-    ):
+    """Start simulated replicas and a gateway over them, and end both."""
+    command = [sys.executable, "-m", "tests.surge.replica", "--count", str(count), "--slots", str(slots)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as replicas:
+        assert replicas.stdin
         assert replicas.stdout
-        ports = json.loads(replicas.stdout.readline())
-        fleet = directory / "fleet.toml"
-        urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
-        text = FLEET.format(state=directory / "state", replicas=urls, slots=slots)
-        for tenant, token in TOKENS.items():
-            sha256 = hashlib.sha256(token.encode()).hexdigest()
-            lane = PAID if tenant in PAID_TENANTS else FREE
-            text += f'[[keys]]\nsha256 = "{sha256}"\ntenant = "{tenant}"\nlane = "{lane}"\n'
-        fleet.write_text(text)
-        port, admin_port = free_ports(2)
-        command = [sys.executable, "-m", "secondsource", "up", str(fleet)]
-        command += ["--port", str(port), "--admin-port", str(admin_port)]
-        gateway = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
-            found = Stand(port, f"http://127.0.0.1:{admin_port}", ports, gateway)
-            _wait(f"http://127.0.0.1:{port}/ready", gateway, directory / "gateway.log")
-            yield found
+            with gateway_over(directory, json.loads(replicas.stdout.readline()), slots) as found:
+                yield found
         finally:
-            gateway.terminate()
-            gateway.wait(timeout=60)
-            replicas.stdin.close()  # type: ignore[union-attr]
+            replicas.stdin.close()
             replicas.wait(timeout=10)
+
+
+@contextmanager
+def gateway_over(directory: Path, ports: list[int], slots: int, model: str = "chat") -> Iterator[Stand]:
+    """Start a gateway over replicas on these ports, of so many slots each, and end it."""
+    fleet, log = directory / "fleet.toml", directory / "gateway.log"
+    urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
+    text = FLEET.format(state=directory / "state", replicas=urls, slots=slots, model=model)
+    for tenant, token in TOKENS.items():
+        sha256 = hashlib.sha256(token.encode()).hexdigest()
+        lane = PAID if tenant in PAID_TENANTS else FREE
+        text += f'[[keys]]\nsha256 = "{sha256}"\ntenant = "{tenant}"\nlane = "{lane}"\n'
+    fleet.write_text(text)
+    port, admin_port = free_ports(2)
+    command = [sys.executable, "-m", "secondsource", "up", str(fleet)]
+    command += ["--port", str(port), "--admin-port", str(admin_port)]
+    with log.open("wb") as output:
+        gateway = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait(f"http://127.0.0.1:{port}/ready", gateway, log)
+        yield Stand(port, f"http://127.0.0.1:{admin_port}", ports, slots, gateway)
+    finally:
+        gateway.terminate()
+        gateway.wait(timeout=60)
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

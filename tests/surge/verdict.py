@@ -45,6 +45,6 @@ class Obedient:
             first, second = one.tries[:2]
             if second.first_token_s is None or first.retry_after is None:
                 continue
-            let_in_s = second.sent + second.first_token_s - one.prompt_tokens / prompt_tokens_per_s - first.sent
+            let_in_s = second.sent + second.first_token_s - one.prompt_tokens / prompt_tokens_per_s - first.ended
             good += abs(let_in_s - first.retry_after) <= HONEST * first.retry_after + BLINK_S
         return cls(len(back), good, sum(one.served for one in back))

@@ -19,6 +19,7 @@ RECENT_LEARNING = 0.05  # one long prompt before some short ones is no overload
 SETTLES_S = 2.0  # between two cuts: what was under way at the first says the same again
 FULL_CACHE = 0.95
 MOST_REPORTED = 1e9
+RETURN = 0.5  # of the way back to where the last cut was made, with as many good answers as the limit allows at once
 NEARLY_USED = 0.8  # of the limit: below it, answers say nothing of whether more could be borne
 
 
@@ -33,7 +34,7 @@ class LoadReport(NamedTuple):
 class ConcurrencyLimit:
     """The adaptive limit of one replica."""
 
-    __slots__ = ("_cut_at", "_excess_s", "_late", "_limit", "_most", "_recent", "_usual")
+    __slots__ = ("_before", "_cut_at", "_excess_s", "_late", "_limit", "_most", "_recent", "_usual")
 
     def __init__(self, max_concurrency: int | None = None) -> None:
         self._limit = self._most = inf if max_concurrency is None else float(max_concurrency)
@@ -41,6 +42,7 @@ class ConcurrencyLimit:
         self._usual = 0.0  # seconds over what was expected, as it mostly is
         self._recent = 0.0
         self._excess_s = 0.0  # of late
+        self._before = 0.0  # the limit before the last cut
         self._late = 0.0  # which part of late answers were written more slowly than was promised
 
     def reload(self, max_concurrency: int | None) -> None:
@@ -60,6 +62,8 @@ class ConcurrencyLimit:
         if not self._usual:
             self._usual = self._recent = ratio
         self._recent += RECENT_LEARNING * (ratio - self._recent)
+        if now - self._cut_at < SETTLES_S:
+            return  # asked before the cut, or among what was
         self._excess_s += RECENT_LEARNING * (took_s - self._usual * expected_s - self._excess_s)
         if self._recent > SLOW * self._usual and self._excess_s >= LEAST_EXCESS_S:
             self._cut(in_flight, now)
@@ -67,7 +71,8 @@ class ConcurrencyLimit:
         learning = FASTER_LEARNING if self._recent < self._usual else SLOWER_LEARNING
         self._usual += learning * (self._recent - self._usual)
         if in_flight >= NEARLY_USED * self._limit:
-            self._limit = min(self._limit + 1.0 / max(self._limit, 1.0), self._most)
+            step = max(1.0, (self._before - self._limit) * RETURN)
+            self._limit = min(self._limit + step / max(self._limit, 1.0), self._most)
 
     def wrote(self, per_token_s: float, promised_s: float, in_flight: int, now: float) -> None:
         """Note how long a token took on average; more of them than not over what the lane promises is overload."""
@@ -90,7 +95,9 @@ class ConcurrencyLimit:
     def _cut(self, in_flight: int, now: float) -> None:
         if now - self._cut_at >= SETTLES_S:
             self._cut_at = now
+            self._recent, self._excess_s = self._usual, 0.0  # it is what comes now that counts
             held = float(in_flight) if self._limit == inf else self._limit
+            self._before = held
             self._limit = max(held * CUT, LEAST)
 
 
