@@ -13,9 +13,9 @@ from secondsource.core.fleet import ImageTerms
 from secondsource.gateway.images.store import Answer, Store
 from secondsource.policy.image_jobs import Job, Verdict
 
-KEYS = st.sampled_from(["", "k", "l"])
+KEYS = st.sampled_from(["", "k", "k", "l"])
 PROCESSES = st.sampled_from([0, 1])
-BODIES = st.sampled_from(["f", "g"])
+BODIES = st.sampled_from(["f", "f", "f", "g"])
 
 
 class Asking(RuleBasedStateMachine):
@@ -118,4 +118,4 @@ class Asking(RuleBasedStateMachine):
 
 
 TestAsking = Asking.TestCase
-TestAsking.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAsking.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
