@@ -90,9 +90,9 @@ async def test_the_first_round_learns_engine_and_context() -> None:
     asking, replica, client = prober(models(VLLM))
     await asking.first_round(1.0)
     assert (replica.engine, replica.context_tokens) == ("vllm", 4096)
-    assert client.asked.count(b"/v1/models") == 1
+    assert client.asked == [b"/v1/models", b"/metrics"]
     await asking.first_round(1.0)  # it is not due again
-    assert len(client.asked) == 1
+    assert len(client.asked) == 2
 
 
 @pytest.mark.parametrize("status", [200, 401, 404])
