@@ -346,6 +346,20 @@ async def test_a_lost_attempt_that_may_be_charged_for_is_the_operators(
     assert_audited(gateway)
 
 
+async def test_a_job_counts_once_for_its_key(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+    limited = f'[[keys]]\nsha256 = "{hashlib.sha256(ACME.encode()).hexdigest()}"\ntenant = "acme"\nlane = "default"\n'
+    bounds = 'requests_per_minute = 2\nusd_per_day = 0.1\n[[lanes]]\nname = "default"\nttft_s = 1.0\n'
+    gateway = make_gateway(Pool("only", (make_wall(painting=0.3),)), timeouts=LONG, extra=limited + bounds)
+    answers = await asyncio.gather(*(paint(gateway, "first", "k", ACME) for _ in range(5)))
+    assert [answer.status for answer in answers] == [200] * 5
+    assert (await paint(gateway, "second", "l", ACME)).status == 200
+    refused = await paint(gateway, "third", "m", ACME)
+    assert (refused.status, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await paint(gateway, "first", "k", ACME)).status == 200, "what is kept is had again"
+    assert (await paint(gateway, "third", "m", ACME)).status == 429, "what was refused is not kept"
+
+
 async def test_nobody_comes_back(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
     wall = make_wall(painting=20.0)
     gateway = make_gateway(Pool("only", (wall,)), timeouts=LONG, extra="[images]\ncomes_back = 0.2\n")
