@@ -203,10 +203,10 @@ async def test_metrics_are_text_for_prometheus(client: httpx.AsyncClient) -> Non
     assert response.text.endswith("# EOF\n")
 
 
-async def test_the_console_is_one_page_that_needs_nothing_else(client: httpx.AsyncClient) -> None:
+async def test_without_a_console_there_is_a_page_that_needs_nothing_else(client: httpx.AsyncClient) -> None:
     response = await client.get("/console")
     assert response.headers["content-type"].startswith("text/html")
-    assert "no console yet" in response.text
+    assert "serves no console" in response.text
     assert "/metrics" in response.text
     assert "prefers-color-scheme: dark" in response.text
     assert "http://" not in response.text
