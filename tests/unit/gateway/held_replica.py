@@ -19,6 +19,7 @@ class HeldReplica:
     arrived: list[dict[str, Any]] = field(default_factory=list)
     held: list[asyncio.Event] = field(default_factory=list)
     url: str = ""
+    holds: bool = True
     _server: asyncio.Server | None = None
 
     async def start(self) -> "HeldReplica":
@@ -41,7 +42,8 @@ class HeldReplica:
                 self.arrived.append(json.loads(body))
                 event = asyncio.Event()
                 self.held.append(event)
-                await event.wait()
+                if self.holds:
+                    await event.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n")
             writer.write(b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
             await writer.drain()
