@@ -28,6 +28,12 @@ requests_per_minute = 60
 """
 
 
+async def started(gateway: Gateway) -> list[int]:
+    """Wait until every worker serves; returns their processes."""
+    await until(lambda: "Ctrl-C stops." in gateway.log_text())
+    return workers_of(gateway)
+
+
 def workers_of(gateway: Gateway) -> list[int]:
     """Return the workers' processes that live."""
     pid = gateway.process.pid
@@ -56,6 +62,7 @@ async def test_a_worker_killed_under_load_is_replaced_and_every_attempt_is_booke
 ) -> None:
     walls = [make_wall(dialect=Dialect.VLLM, pace=0.005) for _ in range(2)]
     gateway = make_gateway(*(Pool(f"p{number}", (wall,)) for number, wall in enumerate(walls)), workers=2)
+    await started(gateway)
     for turn in range(2):
         asking = asyncio.create_task(load(gateway, turn))
         seen = len(walls[0].seen)
@@ -160,9 +167,9 @@ async def test_a_worker_told_to_stop_ends_what_it_answers_and_is_replaced(
 ) -> None:
     wall = make_wall(pace=0.02)
     gateway = make_gateway(Pool("only", (wall,)), workers=2)
+    before = await started(gateway)
     running = [asyncio.create_task(gateway.ask(ask(f"n {number}", size=300, stream=True))) for number in range(8)]
     await until(lambda: len(wall.seen) == 8)
-    before = workers_of(gateway)
     for pid in before:
         os.kill(pid, signal.SIGTERM)
     assert all(answer.looks_whole for answer in await asyncio.gather(*running))
@@ -176,9 +183,9 @@ async def test_workers_whose_coordinator_is_killed_end_and_the_next_start_has_th
 ) -> None:
     wall = make_wall(pace=0.01)
     gateway = make_gateway(Pool("only", (wall,)), workers=2)
+    workers = await started(gateway)
     running = [asyncio.create_task(gateway.ask(ask(f"n {number}", size=200, stream=True))) for number in range(8)]
     await until(lambda: len(wall.seen) == 8)
-    workers = workers_of(gateway)
     gateway.kill()
     assert all(answer.looks_whole for answer in await asyncio.gather(*running))
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

@@ -129,7 +129,8 @@ class Crew:
             self._left(post)
             if self._stop.is_set():
                 return
-            if not self._started and not post.has_served:  # nobody would know why nothing works
+            # An error of its own, and not somebody's signal: the next process would meet it too.
+            if code > 0 and not self._started and not post.has_served:
                 raise SecondsourceError(f"worker {post.number} did not start: it ended with {_ended(code)}")
             post.restarts += 1
             lived_well = time.monotonic() - started > LIVED_WELL_S
