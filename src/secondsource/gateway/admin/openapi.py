@@ -294,6 +294,7 @@ def _error_response(status: int) -> Schema:
     headers = {"x-request-id": _header("x-request-id")}
     if status in (429, 503):
         headers["retry-after"] = _header("retry-after")
+        headers["x-secondsource-refused"] = _header("x-secondsource-refused")
     return {
         "description": ERROR_TEXTS[status],
         "headers": headers,
@@ -310,6 +311,7 @@ def _headers() -> Schema:
         "x-secondsource-chip": ("Its chip.", text),
         "x-secondsource-attempts": ("How many attempts there were when the headers left.", whole),
         "retry-after": ("Seconds to wait.", whole),
+        "x-secondsource-refused": ("Which limit or lane sent the request away, where one did.", text),
         "x-secondsource-job": ("The job that the images are of.", text),
         "location": ("Where a job is to be asked for.", text),
         "preference-applied": ("`respond-async`.", text),
