@@ -15,7 +15,7 @@ from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Jo
 from secondsource.port.placing import Placing, stored_bytes
 from secondsource.port.targets import Target
 
-_SHALLOW = 6  # models of so many layers or fewer are compiled whole
+_SHALLOW = 8  # models of so many layers or fewer are compiled whole
 Run = Callable[[Job, float, Callable[[str], None]], Answer]
 
 
@@ -107,13 +107,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 def depths_of(config: ModelConfig, step: Step, *, whole: bool) -> tuple[Depth, ...]:
     """Return the depths to compile: all layers, or two points on the line of each kind of layer.
 
-    A decode step's first layer has its weights fetched by nothing before it, so its line begins at 2.
+    A decode step's first layers have their weights fetched by nothing before them, and nothing is fetched beside its
+    last ones: its line begins at 4. From 2 to 4 the lines of some steps fell below what reading the weights takes.
     """
     local = len(config.local_layers)
     full = config.layers - local
     if whole or config.layers <= _SHALLOW or full < 2:
         return (Depth(full, local),)
-    first = 2 if step == "decode" else 1
+    first = 4 if step == "decode" else 1
     line = (Depth(first), Depth(2 * first))
     return (*line, Depth(first, first)) if local else line
 

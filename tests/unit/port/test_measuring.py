@@ -10,7 +10,7 @@ LLAMA = find_model("llama-3.1-70b").config
 
 
 def test_two_points_make_a_line_for_each_kind_of_layer() -> None:
-    assert depths_of(LLAMA, "decode", whole=False) == (Depth(2), Depth(4))
+    assert depths_of(LLAMA, "decode", whole=False) == (Depth(4), Depth(8))
     assert depths_of(GEMMA, "prefill", whole=False) == (Depth(1), Depth(2), Depth(1, 1))
     assert depths_of(GEMMA, "decode", whole=True) == (Depth(10, 52),)
 
