@@ -225,7 +225,7 @@ class Answer {
       if (this.failure) this.words.append(h("p", { class: "problem", role: "alert" }, this.failure));
       this.showFacts();
       this.showActions();
-      await this.showLedger();
+      this.showLedger(); // not awaited: the next question need not wait for the books
     }
   }
 
