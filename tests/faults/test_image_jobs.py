@@ -232,6 +232,9 @@ async def test_what_requests_came_to_is_counted(studio: Pair) -> None:
     page = (await raw_client.get(studio.gateway.admin_url, "/metrics")).body.decode()
     counted = re.findall(r'^secondsource_image_requests_total\{came_to="(\w+)"\} [1-9]', page, re.MULTILINE)
     assert {"start", "join", "replay", "conflict"} <= set(counted)
+    assert not re.search(r"^secondsource_first_token_prediction_ratio_count\{", page, re.MULTILINE)
+    limits = re.findall(r"^secondsource_concurrency_limit\{.*\} (.*)$", page, re.MULTILINE)
+    assert set(limits) <= {"64.0"}, "a partial image that took seconds is no late first token"
 
 
 async def test_the_audit_is_green(studio: Pair) -> None:

@@ -108,7 +108,7 @@ class Entrance:
         ticket, exchange.ticket = exchange.ticket, None
         if ticket is None:
             return
-        if exchange.first_token_s and ticket.state is State.RUNNING:
+        if exchange.first_token_s and ticket.state is State.RUNNING and not exchange.size.pixel_steps:
             self._meter.first_token_predicted(ticket.lane, ticket.predicted_s, exchange.first_token_s)
         self._queues[exchange.ask.model].ended(ticket)
 

@@ -52,7 +52,8 @@ class Feedback:
 
     def ended(self, exchange: Exchange, attempt: Attempt, settled: Settled, expectation: Expectation) -> None:
         """Learn from an attempt that the books have."""
-        replica, streamed, now = attempt.plan.replica, exchange.ask.stream, time.monotonic()
+        replica, now = attempt.plan.replica, time.monotonic()
+        streamed = exchange.ask.stream and not exchange.size.pixel_steps  # a partial image is no first token
         if settled.outcome is Outcome.THROTTLED:
             replica.throttled(now)
         elif settled.outcome is Outcome.OK:
