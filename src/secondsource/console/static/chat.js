@@ -346,7 +346,7 @@ function attemptList(attempts, requestId) {
     h("span", { class: "dot", "aria-hidden": "true" }),
     h("span", {}, `${attempt.number}. ${attempt.kind} at ${attempt.pool} `), h("strong", {}, attempt.outcome.replaceAll("_", " ")),
     h("span", { class: "soft" }, ` ${attempt.tokens_out} tokens · ${seconds(attempt.duration_s)} · ${usd(attempt.cost_usd)}`
-      + (attempt.tenant_usd === attempt.cost_usd ? "" : `, ${percent(Number(attempt.cost_usd) ? Number(attempt.tenant_usd) / Number(attempt.cost_usd) : 0)} of it the tenant's`))));
+      + (attempt.tenant_usd === attempt.cost_usd ? "" : `, ${Number(attempt.tenant_usd) ? `${usd(attempt.tenant_usd)} of it` : "none of it"} the tenant's`))));
   return h("details", { class: "attempts", open: attempts.length > 1 }, h("summary", {}, attempts.length === 1 ? "Its attempt" : `Its ${attempts.length} attempts`),
     h("ol", {}, lines), h("a", { href: `#/requests?id=${encodeURIComponent(requestId)}` }, "as a timeline"));
 }

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondsource.core.errors import InputError
 
@@ -30,6 +30,8 @@ class AdminServer:
         self._app: ASGIApp | None = None
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._streams: set[asyncio.Task[None]] = set()  # answers that have begun to leave
+        self._stopping = False
 
     def show(self, app: ASGIApp) -> None:
         """Answer with another application from the next request on."""
@@ -60,7 +62,10 @@ class AdminServer:
             await self._serving  # raises what went wrong
 
     async def stop(self) -> None:
-        """Finish what is being answered, within two seconds, and close."""
+        """Finish what is being answered, within two seconds, and close; streams for those who watch end at once."""
+        self._stopping = True
+        for stream in list(self._streams):
+            stream.cancel()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -68,7 +73,24 @@ class AdminServer:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._app is not None
-        await self._app(scope, receive, send)
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._streams.add(task)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not self._stopping or task not in self._streams:
+                raise
+            # Ended as an answer is: neither whoever watches nor the log has to hear of an error.
+            task.uncancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._streams.discard(task)
 
 
 class _Server(uvicorn.Server):

@@ -1,5 +1,6 @@
 """The admin listener: what it shows, what it never shows, and whom it answers."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from secondsource.core.errors import InputError
 from secondsource.core.fleet import AdminListener, Fleet, Key, Lane, Pool, Price, Supplier
@@ -278,6 +281,30 @@ async def test_the_server_starts_serves_and_stops_in_the_running_loop(books: Boo
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{server.port}/health")
+
+
+async def test_stopping_ends_the_streams_of_those_who_watch_without_an_error(
+    books: Books, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = AdminServer("127.0.0.1", 0)
+
+    async def forever() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.Event().wait()
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await StreamingResponse(forever())(scope, receive, send)
+
+    await server.start(stream)
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
+        client.stream("GET", "/") as response,
+    ):
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == b"first"
+        await server.stop()
+        assert [piece async for piece in pieces] == []
+    assert caplog.records == []
 
 
 async def test_a_port_that_is_taken_is_named() -> None:
