@@ -43,29 +43,29 @@ class Incidents:
         self._lanes = {lane.name: lane for lane in lanes}
         self._kept: OrderedDict[tuple[str, str, str, str, int], Incident] = OrderedDict()
 
-    def note(self, line: RequestLine) -> None:
-        """Take a request that has ended; most are no incident."""
+    def note(self, line: RequestLine, weight: int = 1) -> None:
+        """Take a request that has ended, which stands for `weight` like it; most are no incident."""
         failed = [tried for tried in line.attempts if tried.outcome != "ok"]
         if line.refusal is not None:
             if line.status in (429, 503):
-                self._add(IncidentKind.REFUSAL, line.refusal, "", line)
+                self._add(IncidentKind.REFUSAL, line.refusal, "", line, weight)
             return
         if line.status == CLIENT_LEFT:
             return
         if line.status >= 500:
             last = line.attempts[-1] if line.attempts else None
             reason = last.outcome.value if last else f"HTTP {line.status}"
-            self._add(IncidentKind.BROKEN, reason, last.supplier if last else "", line)
+            self._add(IncidentKind.BROKEN, reason, last.supplier if last else "", line, weight)
         elif failed and len(line.attempts) > 1:
-            self._add(IncidentKind.FAILOVER, failed[0].outcome.value, failed[0].supplier, line)
+            self._add(IncidentKind.FAILOVER, failed[0].outcome.value, failed[0].supplier, line, weight)
         elif line.status == 200 and (late := missed(line, self._lanes.get(line.lane))):
-            self._add(IncidentKind.BREACH, late, line.attempts[-1].supplier if line.attempts else "", line)
+            self._add(IncidentKind.BREACH, late, line.attempts[-1].supplier if line.attempts else "", line, weight)
 
     def newest(self, most: int) -> list[Incident]:
         """Return the newest incidents, newest first."""
         return sorted(self._kept.values(), key=lambda one: one.at, reverse=True)[:most]
 
-    def _add(self, kind: IncidentKind, reason: str, supplier: str, line: RequestLine) -> None:
+    def _add(self, kind: IncidentKind, reason: str, supplier: str, line: RequestLine, weight: int) -> None:
         key = (kind.value, reason, supplier, line.lane, int(line.at.timestamp()) // TOGETHER_S)
         incident = self._kept.get(key)
         if incident is None:
@@ -75,7 +75,7 @@ class Incidents:
             self._kept[key] = incident
             if len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
-        incident.count += 1
+        incident.count += weight
         incident.at = max(incident.at, line.at)
         if len(incident.request_ids) < MOST_REQUESTS:
             incident.request_ids.append(line.request_id)

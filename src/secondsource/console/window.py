@@ -15,7 +15,7 @@ from secondsource.gateway.request_log import RequestLine
 
 BIN_S = 5
 BINS = 60
-MOST_LINES = 200  # read at a time, a second of traffic; of more ordinary ones every so-manieth stands for the rest
+MOST_LINES = 200  # of a kind, read at a time, a second of traffic; of more every so-manieth stands for the rest
 NOT_REFUSED, ANSWERED, TRIED = b'"refusal":null', b'"status":200', b'"outcome":"ok"'
 _DECODER = msgspec.json.Decoder(RequestLine)
 
@@ -85,13 +85,14 @@ class Window:
 
     def take(self, lines: Sequence[bytes], most: int = MOST_LINES) -> None:
         """Count some lines of the log; what is no line of ours is passed over."""
-        ordinary = [line for line in lines if is_ordinary(line)]
-        step = 1 + len(ordinary) // most
-        for line in ordinary[::step]:
-            self._count(line, step)
-        if len(ordinary) != len(lines):
-            for line in [line for line in lines if not is_ordinary(line)][-most:]:
-                self._count(line, 1)
+        ordinary: list[bytes] = []
+        others: list[bytes] = []
+        for line in lines:
+            (ordinary if is_ordinary(line) else others).append(line)
+        for kind in (ordinary, others):
+            step = 1 + len(kind) // most
+            for line in kind[::step]:
+                self._count(line, step)
 
     def bins(self, now: float | None = None) -> list[Bin]:
         """Return the bins of the last five minutes, oldest first, the one that has just begun last."""
@@ -109,7 +110,7 @@ class Window:
         found = self._bins.get(number)
         if found is None:
             found = self._bins[number] = Bin(number)
-        self.incidents.note(line)
+        self.incidents.note(line, weight)
         lane = found.lanes[line.lane]
         if line.refusal is not None:
             lane.refused += weight * (line.status in (429, 503))

@@ -72,6 +72,15 @@ def test_of_very_many_ordinary_lines_some_stand_for_the_rest() -> None:
     assert found.made["paid", "gcp-v6e"].attempts == 3
 
 
+def test_of_very_many_refusals_the_count_stays_true() -> None:
+    refused = msgspec.json.encode(line(status=503, refusal="rejected-ttft", attempts=[]))
+    window = Window(LANES)
+    window.take([refused] * 1000, 10)
+    assert bin_of(window).lanes["paid"].refused == pytest.approx(1000, abs=100)
+    [found] = window.incidents.newest(1)
+    assert found.count == bin_of(window).lanes["paid"].refused
+
+
 def test_only_what_one_attempt_answered_is_ordinary() -> None:
     assert is_ordinary(msgspec.json.encode(line()))
     cut = [tried(outcome=Outcome.CUT)]
