@@ -152,3 +152,23 @@ def test_every_number_of_the_example_says_where_it_is_from() -> None:
         section = line if line.startswith("[") else section
         if re.match(r"\w+ = -?(\d|\[\d)", line) and section not in {"[plan]", "[futures]"}:
             assert "#" in line or line.startswith(("as_of", "chips_per_unit", "class")), line
+
+
+def test_demand_of_a_lane_is_multiplied_and_the_plan_is_kept(
+    capsys: pytest.CaptureFixture[str], spec: Path, tmp_path: Path
+) -> None:
+    _, once, _ = run(capsys, str(spec), "--json")
+    code, twice, _ = run(capsys, str(spec), "--json", "--demand", "paid=2", "--keep", str(tmp_path / "state"))
+    assert code == 0
+    assert json.loads(twice)["total_usd"] > json.loads(once)["total_usd"]
+    kept = json.loads((tmp_path / "state" / "plan.json").read_text())
+    assert (kept["spec"], kept["plan"]["total_usd"]) == (str(spec), json.loads(twice)["total_usd"])
+
+
+@pytest.mark.parametrize("given", ["paid", "paid=", "paid=0", "paid=1e9", "other=2"])
+def test_a_demand_that_cannot_be_meant_is_said_to_be(
+    capsys: pytest.CaptureFixture[str], spec: Path, given: str
+) -> None:
+    code, _, said = run(capsys, str(spec), "--demand", given)
+    assert code == 2
+    assert "--demand" in said
