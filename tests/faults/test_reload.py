@@ -42,6 +42,11 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def welcomed(gateway: Gateway) -> None:
+    """Wait until the gateway has started whole: one of several workers may answer before the others do."""
+    await until(lambda: "Ctrl-C stops." in gateway.log_text())
+
+
 async def pools_shown(gateway: Gateway) -> list[str]:
     answer = await raw_client.get(gateway.admin_url, "/admin/replicas")
     return [replica["pool"] for replica in answer.json["replicas"]]
@@ -127,6 +132,7 @@ async def test_keys_limits_and_what_is_known_of_a_replica(
 async def test_sigterm_ends_within_the_grace(make_wall: MakeWall, make_gateway: MakeGateway, workers: int) -> None:
     wall = make_wall(pace=0.02)
     gateway = make_gateway(Pool("only", (wall,)), timeouts={"grace": 2.0}, workers=workers)
+    await welcomed(gateway)
     running = [asyncio.create_task(gateway.ask(ask(f"n {size}", size=size, stream=True))) for size in (150, 9000)]
     await until(lambda: len(wall.seen) == len(running))
     started = time.monotonic()

@@ -15,7 +15,7 @@ from tests.faults.fault import HEALTHY, Fault, Kind
 from tests.faults.harness import Gateway, Pool, restart
 from tests.faults.language_model import ask
 from tests.faults.test_books_after_kill import assert_booked, bill, load, rows_of
-from tests.faults.test_reload import SOON_S, until
+from tests.faults.test_reload import SOON_S, until, welcomed
 from tests.ledger_records import ledger_rows
 
 TOKEN = {"authorization": "Bearer sk-limited"}
@@ -30,7 +30,7 @@ requests_per_minute = 60
 
 async def started(gateway: Gateway) -> list[int]:
     """Wait until every worker serves; returns their processes."""
-    await until(lambda: "Ctrl-C stops." in gateway.log_text())
+    await welcomed(gateway)
     return workers_of(gateway)
 
 
