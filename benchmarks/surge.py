@@ -20,13 +20,13 @@ from tests.surge.replica import Speed
 from tests.surge.stand import TOKENS, Stand, stand
 from tests.surge.verdict import Obedient, in_time, of_lane, ttft_s
 
-REPLICAS, SLOTS = 4, 8
+REPLICAS = 4
 SETTLES_S = 30.0  # what is made is measured after this
 NORMAL = 0.5
 SURGE = 5.0
 
 
-async def capacity(over: Stand, seconds: float) -> tuple[float, float]:
+async def capacity(over: Stand, slots: int, seconds: float) -> tuple[float, float]:
     """Return requests and tokens a second with every slot always taken, the replicas asked without the gateway."""
     random, served, ends = Random(5), 0, time.monotonic() + seconds  # noqa: S311
 
@@ -39,16 +39,16 @@ async def capacity(over: Stand, seconds: float) -> tuple[float, float]:
             served += time.monotonic() < ends
 
     before, began = over.tokens_written(), time.monotonic()
-    tasks = [asyncio.create_task(always(port)) for port in over.replicas for _ in range(SLOTS)]
+    tasks = [asyncio.create_task(always(port)) for port in over.replicas for _ in range(slots)]
     await asyncio.sleep(ends - time.monotonic())
     tokens = (over.tokens_written() - before) / (time.monotonic() - began)
     await asyncio.gather(*tasks)
     return served / seconds, tokens
 
 
-async def run(over: Stand, surge_s: float, seed: int) -> dict[str, object]:
+async def run(over: Stand, slots: int, surge_s: float, seed: int) -> dict[str, object]:
     """Run everything and return the numbers."""
-    requests_per_s, tokens_per_s = await capacity(over, 30.0)
+    requests_per_s, tokens_per_s = await capacity(over, slots, 30.0)
     load = Load(over.port, TOKENS, seed)
     await load.run(5.0, NORMAL * requests_per_s)
     alone = await load.run(max(60.0, surge_s / 4), SURGE * requests_per_s, free=False)
@@ -119,11 +119,12 @@ def main() -> None:
     """Print the numbers as a table, or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--slots", type=int, default=8, help="of each replica")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, stand(Path(directory), REPLICAS, SLOTS) as over:
-        found = asyncio.run(run(over, given.minutes * 60.0, given.seed))
+    with tempfile.TemporaryDirectory() as directory, stand(Path(directory), REPLICAS, given.slots) as over:
+        found = asyncio.run(run(over, given.slots, given.minutes * 60.0, given.seed))
         ratios = [line for line in over.metrics().splitlines() if line.startswith("secondsource_first_token_pred")]
     if given.json:
         print(json.dumps(found))  # noqa: T201
