@@ -18,6 +18,7 @@ from tests.faults.test_books_after_kill import assert_booked, bill, load, rows_o
 from tests.faults.test_reload import SOON_S, until, welcomed
 from tests.ledger_records import ledger_rows
 
+LONG = 12  # answers that no worker has ended when it is killed: some are at either worker, but for a chance in 4096
 TOKEN = {"authorization": "Bearer sk-limited"}
 LIMITED = f"""
 [[keys]]
@@ -65,6 +66,7 @@ async def test_a_worker_killed_under_load_is_replaced_and_every_attempt_is_booke
     await started(gateway)
     for turn in range(2):
         asking = asyncio.create_task(load(gateway, turn))
+        long = [asyncio.create_task(gateway.ask(ask(f"long {turn} {n}", size=1500, stream=True))) for n in range(LONG)]
         seen = len(walls[0].seen)
         await until(lambda: len(walls[0].seen) > seen + 20)  # noqa: B023 -- awaited within this turn
         killed = workers_of(gateway)[turn]
@@ -72,7 +74,7 @@ async def test_a_worker_killed_under_load_is_replaced_and_every_attempt_is_booke
         answers = await gateway.ask_many([ask(f"after {turn} {number}", size=60) for number in range(24)])
         assert all(answer.looks_whole for answer in answers), "a living worker takes the dead one's clients"
         asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.gather(asking, *long, return_exceptions=True)
         await until(lambda: len(workers_of(gateway)) == 2 and killed not in workers_of(gateway))  # noqa: B023
     running = await metric(gateway, "secondsource_requests_in_progress")
     assert await metric(gateway, "secondsource_worker_restarts_total") == 2
