@@ -30,8 +30,8 @@ class Chat:
 
     async def answer(self, request: Request) -> Response:
         """Return the gateway's answer to the page's request; `x-gateway-key` is the key to ask with, if any."""
-        body = await request.body()
-        if len(body) > MOST_ASKED:
+        body = await _whole(request)
+        if body is None:
             return refusal(413, f"a chat of more than {MOST_ASKED} bytes", code="request_too_large")
         extra = b"x-secondsource-tell: attempts\r\naccept: text/event-stream\r\n"
         key = request.headers.get("x-gateway-key", "")
@@ -50,6 +50,16 @@ class Chat:
         passed["x-gateway-request-id"] = headers.get(b"x-request-id", b"").decode("latin-1")
         passed["content-type"] = headers.get(b"content-type", b"application/json").decode("latin-1")
         return StreamingResponse(taken.pieces(), status, passed)
+
+
+async def _whole(request: Request) -> bytes | None:
+    """Return the request's body, or None as soon as it is too long."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_ASKED:
+            return None
+    return bytes(body)
 
 
 class _NoAnswerError(Exception):
