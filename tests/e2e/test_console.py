@@ -140,6 +140,18 @@ def test_an_answer_is_stopped_made_again_and_copied(browser: Browser, gateway: G
         assert seen.complaints == []
 
 
+def test_a_chat_is_asked_in_the_lane_that_was_picked(browser: Browser, gateway: Gateway) -> None:
+    with window(browser) as seen:
+        seen.go(gateway.admin_url, "chat")
+        for lane in ("free", "paid"):
+            seen.page.get_by_label("Lane").select_option(lane)
+            answer = say(seen.page, f"In the lane {lane}. bytes=100")
+            expect(answer.get_by_role("button", name="Regenerate")).to_be_visible(timeout=PATIENCE_MS)
+        assert seen.complaints == []
+    lines = (gateway.state_dir / "requests.jsonl").read_text().splitlines()
+    assert [json.loads(line)["lane"] for line in lines[-2:]] == ["free", "paid"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_in_both_themes_without_a_complaint(browser: Browser, gateway: Gateway, scheme: str) -> None:
     answered(gateway, "bytes=50")
