@@ -1,4 +1,4 @@
-"""Incidents: failovers, refusals, broken answers and missed promises, those of a kind and a moment as one."""
+"""Incidents: failovers, refusals, broken answers, caps and promises; those of a kind and a moment as one."""
 
 from collections import OrderedDict
 from datetime import datetime
@@ -21,7 +21,8 @@ class IncidentKind(StrEnum):
     FAILOVER = "failover"  # another attempt took over
     REFUSAL = "refusal"
     BROKEN = "broken"  # the client got an error, or half an answer and an error
-    BREACH = "breach"  # answered later than the lane promises
+    BREACH = "breach"  # at a supplier that had its share of the spend already
+    LATE = "late"  # answered later than the lane promises
 
 
 class Incident(msgspec.Struct, kw_only=True):
@@ -58,8 +59,10 @@ class Incidents:
             self._add(IncidentKind.BROKEN, reason, last.supplier if last else "", line, weight)
         elif failed and len(line.attempts) > 1:
             self._add(IncidentKind.FAILOVER, failed[0].outcome.value, failed[0].supplier, line, weight)
+        elif line.over_share is True:
+            self._add(IncidentKind.BREACH, "max_share", line.attempts[-1].supplier, line, weight)
         elif line.status == 200 and (late := missed(line, self._lanes.get(line.lane))):
-            self._add(IncidentKind.BREACH, late, line.attempts[-1].supplier if line.attempts else "", line, weight)
+            self._add(IncidentKind.LATE, late, line.attempts[-1].supplier if line.attempts else "", line, weight)
 
     def newest(self, most: int) -> list[Incident]:
         """Return the newest incidents, newest first."""

@@ -1,7 +1,7 @@
 """The page Now: what the gateway shows of itself this moment, beside the last minute of its request log."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from secondsource.console.answers import ChipNow, FlowNow, LaneNow, LaneSeries, Now, PoolNow, Series, SupplierNow
@@ -25,10 +25,11 @@ def look(shown: Shown, window: Window) -> Now:
     bins = window.bins()
     recent, flows = _Recent(shown.fleet, bins), shown.flows()
     views = shown.replicas()
+    rents = {pool.name: _nano_usd_per_hour(pool, recent) for pool in shown.fleet.pools}
     waiting = _waiting(shown.lanes(), flows)
     lanes = [_lane(lane, recent, flows, waiting[lane.name]) for lane in shown.fleet.lanes]
-    pools = [_pool(pool, recent, views) for pool in shown.fleet.pools]
-    tokens_per_s, usd_per_hour = sum(pool.tokens_per_s for pool in pools), sum(pool.usd_per_hour for pool in pools)
+    pools = [_pool(pool, recent, views, rents[pool.name]) for pool in shown.fleet.pools]
+    tokens_per_s, nano_usd_per_hour = sum(pool.tokens_per_s for pool in pools), sum(rents.values())
     good, asked = (sum(values) for values in ([lane.good_per_s for lane in lanes], _asked(lanes)))
     return Now(
         at=datetime.now(UTC),
@@ -38,13 +39,13 @@ def look(shown: Shown, window: Window) -> Now:
         tokens_per_s=tokens_per_s,
         refused_per_s=sum(lane.refused_per_s for lane in lanes),
         goodput=good / asked if asked else None,
-        usd_per_hour=usd_per_hour,
-        usd_per_million=_per_million(usd_per_hour, tokens_per_s),
+        usd_per_hour=nano_usd_per_hour / NANO_USD,
+        usd_per_million=_per_million(nano_usd_per_hour, tokens_per_s),
         lanes=lanes,
         flows=_flows(shown.fleet, recent, flows),
         pools=pools,
         suppliers=_suppliers(shown.fleet, pools, recent, shown.suppliers()),
-        chips=_chips(pools, recent),
+        chips=_chips(pools, recent, rents),
         incidents=window.incidents.newest(MOST_INCIDENTS),
         series=_series(shown.fleet, bins[:-1]),  # the newest bin is not over
     )
@@ -134,11 +135,15 @@ def _flows(fleet: Fleet, recent: _Recent, flows: Sequence[FlowView]) -> list[Flo
     return found
 
 
-def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView]) -> PoolNow:
+def _nano_usd_per_hour(pool: Pool, recent: _Recent) -> int:
+    """Return the pool's rent, or, where nothing is rented, what its attempts cost at the rate of the last minute."""
+    rent = len(pool.replicas) * pool.price.nano_usd_per_replica_hour
+    return rent or round(sum(one.cost_nano_usd for one in recent.of_pool(pool.name)) * HOUR_S / recent.seconds)
+
+
+def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView], nano_usd_per_hour: int) -> PoolNow:
     replicas = [view for view in views if view.pool == pool.name]
     made = recent.of_pool(pool.name)
-    rent = len(pool.replicas) * pool.price.nano_usd_per_replica_hour
-    used = 0 if rent else round(sum(one.cost_nano_usd for one in made) * HOUR_S / recent.seconds)
     bounded = [view.limit for view in replicas if view.limit is not None]
     reported = [view.reported_waiting for view in replicas if view.reported_waiting is not None]
     circuits = Counter(view.circuit.value for view in replicas)
@@ -158,7 +163,7 @@ def _pool(pool: Pool, recent: _Recent, views: Sequence[ReplicaView]) -> PoolNow:
         continuation=replicas[0].continuation.value if replicas else pool.continuation.value,
         tokens_per_s=recent.rate(sum(one.tokens_out for one in made)),
         failed_per_min=sum(one.failed for one in made),
-        usd_per_hour=(rent + used) / NANO_USD,
+        usd_per_hour=nano_usd_per_hour / NANO_USD,
     )
 
 
@@ -190,29 +195,29 @@ def _suppliers(
     return found
 
 
-def _chips(pools: Sequence[PoolNow], recent: _Recent) -> list[ChipNow]:
+def _chips(pools: Sequence[PoolNow], recent: _Recent, rents: Mapping[str, int]) -> list[ChipNow]:
     found = []
     for chip in dict.fromkeys(pool.chip for pool in pools):
         own = [pool for pool in pools if pool.chip == chip]
         made = [one for pool in own for one in recent.of_pool(pool.name)]
         tokens = sum(one.tokens_out for one in made)
-        cost = sum(one.cost_nano_usd for one in made) / NANO_USD
-        usd_per_hour = sum(pool.usd_per_hour for pool in own)
+        cost = sum(one.cost_nano_usd for one in made)
+        nano_usd_per_hour = sum(rents[pool.name] for pool in own)
         tokens_per_s = sum(pool.tokens_per_s for pool in own)
         found.append(
             ChipNow(
                 chip=chip,
-                usd_per_hour=usd_per_hour,
+                usd_per_hour=nano_usd_per_hour / NANO_USD,
                 tokens_per_s=tokens_per_s,
-                marginal_usd_per_million=cost * MILLION / tokens if tokens else None,
-                loaded_usd_per_million=_per_million(usd_per_hour, tokens_per_s),
+                marginal_usd_per_million=cost * MILLION / tokens / NANO_USD if tokens else None,
+                loaded_usd_per_million=_per_million(nano_usd_per_hour, tokens_per_s),
             )
         )
     return found
 
 
-def _per_million(usd_per_hour: float, tokens_per_s: float) -> float | None:
-    return usd_per_hour * MILLION / (tokens_per_s * HOUR_S) if tokens_per_s else None
+def _per_million(nano_usd_per_hour: int, tokens_per_s: float) -> float | None:
+    return nano_usd_per_hour * MILLION / (tokens_per_s * HOUR_S) / NANO_USD if tokens_per_s else None
 
 
 def _series(fleet: Fleet, bins: Sequence[Bin]) -> Series:

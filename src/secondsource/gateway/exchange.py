@@ -116,6 +116,7 @@ class Exchange:
         self.reservation: Reservation | None = None  # of what its key may use
         self.told: Lines = []  # headers about its key's limits
         self.refusal = ""  # why it was sent away
+        self.over_share = False  # an attempt broke its supplier's soft cap
         self.first_token_s = 0.0
         self.traceparent: str | None = None  # as the client gave it
         self.trace: RequestTrace | None = None  # where traces are on

@@ -34,6 +34,7 @@ def line_of(
         tokens_out=exchange.delivered.tokens if ask.stream else whole,
         first_token_s=exchange.first_token_s or None,
         duration_s=duration_s,
+        over_share=exchange.over_share or msgspec.UNSET,
         traceparent=exchange.traceparent,
         prompt=_said(ask) if prompts else msgspec.UNSET,
     )

@@ -35,14 +35,16 @@ class Feedback:
         self._fleet = fleet
         self._tpot_s = {lane.name: lane.tpot_s for lane in fleet.lanes if lane.tpot_s is not None}
 
-    def reserved(self, reserved: Reserved, expected_nano_usd: float) -> None:
-        """Count what an attempt is expected to cost, as it is sent."""
+    def reserved(self, reserved: Reserved, expected_nano_usd: float) -> bool:
+        """Count what an attempt is expected to cost, as it is sent; returns whether a cap is broken by it."""
         shares = self._router.shares
         if shares.any:
             nano_usd = max(int(expected_nano_usd), 1)
             self._booked[reserved.attempt_id] = shares.book(reserved.supplier, nano_usd, time.monotonic())
-            if self._router.breaches:
+            if self._router.breaches:  # the choice of just now
                 self._tell_breaches()
+                return True
+        return False
 
     def settled(self, settled: Settled) -> None:
         """Count what it did cost."""

@@ -57,6 +57,7 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int = 0  # that the client got
     first_token_s: float | None = None
     duration_s: float = 0.0
+    over_share: bool | msgspec.UnsetType = msgspec.UNSET  # true: an attempt broke its supplier's soft cap
     traceparent: str | None = None
     prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # what was asked, where `[logging] prompts` wants it
 

@@ -410,8 +410,10 @@ class Service(Observer):
         if isinstance(record, Settled):
             self.meter.attempt_ended(reserved, record)
             self._feedback.settled(record)
-        elif isinstance(record, Reserved):
-            self._feedback.reserved(record, self._entrance.expectation(record.model).nano_usd)
+        elif isinstance(record, Reserved) and self._feedback.reserved(
+            record, self._entrance.expectation(record.model).nano_usd
+        ):
+            self.exchanges[record.request_id].over_share = True
 
     def found_full(self, model: str) -> None:
         """Note that there is less room than was thought."""

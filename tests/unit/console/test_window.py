@@ -97,10 +97,11 @@ def test_incidents_of_a_kind_and_a_moment_are_one_and_lead_to_their_requests() -
 @pytest.mark.parametrize(
     ("one", "kind", "reason"),
     [
-        (line(first_token_s=1.6), IncidentKind.BREACH, "ttft"),
-        (line(first_token_s=0.1, duration_s=9.0), IncidentKind.BREACH, "tpot"),
+        (line(first_token_s=1.6), IncidentKind.LATE, "ttft"),
+        (line(first_token_s=0.1, duration_s=9.0), IncidentKind.LATE, "tpot"),
         (line(status=503, refusal="rejected-queue-full", attempts=[]), IncidentKind.REFUSAL, "rejected-queue-full"),
         (line(status=502, attempts=[tried(outcome=Outcome.STALLED)]), IncidentKind.BROKEN, "stalled"),
+        (line(over_share=True), IncidentKind.BREACH, "max_share"),
     ],
 )
 def test_what_an_incident_is_called(one: RequestLine, kind: IncidentKind, reason: str) -> None:

@@ -1,5 +1,6 @@
 """What attempts teach: a supplier's part of the spend, what a replica bears, and what requests are expected to need."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -38,6 +39,8 @@ async def test_a_soft_cap_that_is_broken_is_counted_and_said_once(
     [view] = service.supplier_views()
     assert (view.supplier, view.max_share, view.breaches) == ("a", 0.5, 3)
     assert sum("more than its share" in one.message for one in caplog.records) == 1
+    logged = (tmp_path / "requests.jsonl").read_text().splitlines()
+    assert [json.loads(one)["over_share"] for one in logged] == [True, True, True]
 
 
 async def test_a_hard_cap_that_nobody_else_can_relieve_refuses(tmp_path: Path) -> None:
@@ -54,3 +57,4 @@ async def test_what_requests_need_is_learned(tmp_path: Path) -> None:
     size = Size(10_000)
     assert expectation.of(size).prompt_tokens > before.of(size).prompt_tokens  # 60 tokens in some hundred bytes
     assert service.supplier_views()[0].share is None
+    assert "over_share" not in (tmp_path / "requests.jsonl").read_text()

@@ -4,7 +4,7 @@ import { Chart, GRID, logAxis, timeAxis, tooltip, valueAxis } from "./charts.js"
 import { colour, tint, token } from "./colours.js";
 
 const LANE_COLOURS = ["--accent", "--edge", "--s6", "--s4", "--s5", "--s7"];
-const KINDS = { failover: "failover", refusal: "refused", broken: "broken off", breach: "late" };
+const KINDS = { failover: "failover", refusal: "refused", broken: "broken off", breach: "over its share", late: "late" };
 
 export async function show(main, here) {
   const page = new Page(here);
