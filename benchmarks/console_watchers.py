@@ -10,11 +10,9 @@ import argparse
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,26 +23,11 @@ from secondsource.benchmarking.loads import LOAD_CORE, run_plain, run_streams
 from secondsource.benchmarking.peers import KEY, Place, fleet_file
 from secondsource.benchmarking.processes import Program, on_core
 from secondsource.benchmarking.records import ROWS, Load, Row
-from secondsource.benchmarking.stage import ask_once
-from secondsource.benchmarking.tools import compiled
+from secondsource.benchmarking.stage import await_answer, replica_ports, urls_of
 from secondsource.embedded.ports import choose_free_ports
 
-REPLICAS = 2
 GATEWAY_CORE = 0
-READY_WITHIN_S = 60.0
 EVENTS = b"GET /console/api/now/events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-
-
-@contextmanager
-def replicas() -> Iterator[list[str]]:
-    """Run the replica; yields its base URLs."""
-    command = on_core(LOAD_CORE, [compiled("replica"), "0", str(REPLICAS)])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield [f"http://127.0.0.1:{int(running.stdout.readline())}" for _ in range(REPLICAS)]
-        finally:
-            running.terminate()
 
 
 @contextmanager
@@ -55,19 +38,8 @@ def gateway(urls: Sequence[str], directory: Path) -> Iterator[tuple[Program, int
     fleet.write_text(fleet_file(Place(port=port, spare_port=admin, directory=directory, replicas=tuple(urls))), "utf-8")
     command = on_core(GATEWAY_CORE, [sys.executable, "-m", "secondsource", "up", str(fleet)])
     with Program("gateway", command, directory / "log", {}) as program:
-        ends = time.monotonic() + READY_WITHIN_S
-        while not _answers(port):
-            program.require_alive()
-            assert time.monotonic() < ends, program.last_words()
-            time.sleep(0.1)
+        await_answer(program, port)
         yield program, port, admin
-
-
-def _answers(port: int) -> bool:
-    try:
-        return ask_once(port) == "200"
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -124,9 +96,9 @@ def main() -> None:
     counts = (0, arguments.watchers)
     found: dict[int, list[tuple[float, float]]] = {count: [] for count in counts}
     with (
-        replicas() as urls,
+        replica_ports() as ports,
         tempfile.TemporaryDirectory() as scratch,
-        gateway(urls, Path(scratch)) as (program, port, admin),
+        gateway(urls_of(ports), Path(scratch)) as (program, port, admin),
     ):
         for number in range(arguments.rounds):
             for count in counts if number % 2 == 0 else counts[::-1]:

@@ -8,25 +8,19 @@ machine had left is told beside each row: where that is nothing, the cores bound
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from secondsource.benchmarking.loads import LOAD_CORE, run_plain, run_streams
+from secondsource.benchmarking.loads import run_plain, run_streams
 from secondsource.benchmarking.peers import KEY, Place, fleet_file
-from secondsource.benchmarking.processes import Program, on_core
+from secondsource.benchmarking.processes import Program
 from secondsource.benchmarking.records import ROWS, Load, Row
-from secondsource.benchmarking.stage import ask_once
-from secondsource.benchmarking.tools import compiled
+from secondsource.benchmarking.stage import await_answer, replica_ports, urls_of
 from secondsource.embedded.ports import choose_free_ports
-
-REPLICAS = 2
-READY_WITHIN_S = 60.0
 
 
 class Window:
@@ -55,18 +49,6 @@ def machine_s() -> tuple[float, float]:
 
 
 @contextmanager
-def replicas() -> Iterator[list[str]]:
-    """Run the replica; yields its base URLs."""
-    command = on_core(LOAD_CORE, [compiled("replica"), "0", str(REPLICAS)])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield [f"http://127.0.0.1:{int(running.stdout.readline())}" for _ in range(REPLICAS)]
-        finally:
-            running.terminate()
-
-
-@contextmanager
 def gateway(workers: int, urls: Sequence[str], directory: Path) -> Iterator[tuple[Program, int]]:
     """Run the gateway with so many workers; yields it and its port."""
     port, spare = choose_free_ports(2)
@@ -75,20 +57,8 @@ def gateway(workers: int, urls: Sequence[str], directory: Path) -> Iterator[tupl
     fleet.write_text(fleet_file(place), "utf-8")
     command = [sys.executable, "-m", "secondsource", "up", str(fleet), "--workers", str(workers)]
     with Program(f"{workers} workers", command, directory / "log", {}) as program:
-        ends = time.monotonic() + READY_WITHIN_S
-        while not answers(port):
-            program.require_alive()
-            assert time.monotonic() < ends, program.last_words()
-            time.sleep(0.1)
+        await_answer(program, port)
         yield program, port
-
-
-def answers(port: int) -> bool:
-    """Return whether a request is answered."""
-    try:
-        return ask_once(port) == "200"
-    except OSError:
-        return False
 
 
 def measure(row: Row, workers: int, urls: Sequence[str]) -> tuple[float, float, float]:
@@ -117,10 +87,10 @@ def main() -> None:
     row = next(row for row in ROWS if row.name == arguments.load)
     counts = [int(one) for one in arguments.workers.split(",")]
     found: defaultdict[int, list[tuple[float, float, float]]] = defaultdict(list)
-    with replicas() as urls:
+    with replica_ports() as ports:
         for _ in range(arguments.rounds):
             for workers in counts:
-                found[workers].append(measure(row, workers, urls))
+                found[workers].append(measure(row, workers, urls_of(ports)))
     sys.stdout.write(f"{row.title}; medians of {arguments.rounds} rounds\n")
     base = statistics.median(rate for rate, _, _ in found[counts[0]])
     for workers in counts:

@@ -40,8 +40,8 @@ def stage(
     SecondsourceError is raised.
     """
     with contextlib.ExitStack() as running:
-        ports = running.enter_context(_replica())
-        urls = tuple(f"http://127.0.0.1:{port}" for port in ports)
+        ports = running.enter_context(replica_ports())
+        urls = urls_of(ports)
         candidates = [Candidate(name=DIRECT, version="", port=ports[0], program=None)]
         taken = set(ports)
         for peer in peers:
@@ -63,12 +63,13 @@ def _start(peer: Peer, place: Place, running: contextlib.ExitStack) -> Candidate
     start = peer.start(place)
     command = on_core(GATEWAY_CORE, start.command)
     program = running.enter_context(Program(peer.name, command, place.directory / "log", start.environment))
-    _await_answer(program, place.port)
+    await_answer(program, place.port)
     return Candidate(name=peer.name, version=peer.version(), port=place.port, program=program)
 
 
 @contextlib.contextmanager
-def _replica() -> Iterator[list[int]]:
+def replica_ports() -> Iterator[list[int]]:
+    """Run the fake replica on its core; yields the ports it answers on."""
     command = on_core(LOAD_CORE, [compiled("replica"), "0", str(REPLICAS)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as replica:
         assert replica.stdout is not None
@@ -78,7 +79,13 @@ def _replica() -> Iterator[list[int]]:
             replica.terminate()
 
 
-def _await_answer(program: Program, port: int) -> None:
+def urls_of(ports: Sequence[int]) -> tuple[str, ...]:
+    """Return the replica's base URLs."""
+    return tuple(f"http://127.0.0.1:{port}" for port in ports)
+
+
+def await_answer(program: Program, port: int) -> None:
+    """Wait until a gateway answers a small request; raises SecondsourceError when it does not in time."""
     ends = time.monotonic() + _READY_WITHIN_S
     said = "nothing"
     while time.monotonic() < ends:
