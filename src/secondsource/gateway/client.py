@@ -193,6 +193,7 @@ class ClientConnection(asyncio.Protocol):
         self._hold(-self._held)
         exchange, self._exchange = self._exchange, None
         self._application.closed(self)
+        del self._parser  # which knows us: both are freed at once, and not by a collection later
         if exchange is not None:
             exchange.client_gone()
 

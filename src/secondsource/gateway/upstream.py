@@ -181,6 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: closed, by either side."""
         self.client.forget(self)
+        del self._parser  # which knows us: both are freed at once, and not by a collection later
         call = self.call
         if call is None:
             return
