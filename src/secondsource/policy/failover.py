@@ -15,7 +15,7 @@ from secondsource.policy.routing import ANY, Replica, Router, Wait, Wanted
 
 MOST_FRUITLESS = 8  # attempts in a row that brought the client nothing
 MOST_ATTEMPTS = 24
-REASK_BACKOFF_S = 0.2
+REASK_WITHIN_S = 0.4  # after a first failure; doubled after each further one in vain
 POISON = 2  # connections reset by one request
 
 # After these, the same replica may be asked the same thing again once its circuit allows it. A replica that was
@@ -115,13 +115,20 @@ class Failover:
             # Where nobody else is to be had, the replica's own words say best what is not offered.
             return Verdict.AGAIN if self.has_other(replica, now) else Verdict.PASS_ON
         if outcome in MAY_ASK_AGAIN and (progressed or self._may_reask(replica, outcome)):
-            self._tried[replica] = now + REASK_BACKOFF_S * 2.0 ** max(self._fruitless - 1, 0)
+            self._tried[replica] = now + self._wait_s()
         else:
             self._avoid.add(replica)
         self._suppliers.add(replica.pool.supplier)
         if self.attempts == 1 or self._budget.withdraw(now):
             return Verdict.AGAIN
         return Verdict.GIVE_UP
+
+    def _wait_s(self) -> float:
+        """Draw how long to leave a replica alone, anywhere up to a bound that doubles ("full jitter").
+
+        Requests that were cut at one moment then do not come back at one moment.
+        """
+        return self._router.random.uniform(0.0, REASK_WITHIN_S * 2.0 ** max(self._fruitless - 1, 0))
 
     def _start_over(self) -> None:
         """Forgive who brought nothing before: others are still preferred, and who was silent stays avoided."""

@@ -20,6 +20,7 @@ MANY = 10**9  # attempts: where nothing bounds them
 AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to keep a conversation where its cache is
 AVERAGING = 0.02
 BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
+BUSIER_TO_READ = 1.25  # times the least busy, and two attempts more: there one looks for who has least to read
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
 HARD_CAP_WAIT_S = 1.0
 
@@ -73,6 +74,7 @@ class Replica:
         "limit",
         "report",
         "state",
+        "unread",
         "url",
     )
 
@@ -82,6 +84,7 @@ class Replica:
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
         self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
+        self.unread = 0  # bytes of requests that it has been sent and has not begun to answer, streams alone
         self.bears = ConcurrencyLimit(state.pool.max_concurrency)
         self.limit = self.bears.limit
         self.report = LoadReport()  # as the replica last said of itself
@@ -132,6 +135,7 @@ class Need(NamedTuple):
     work: float = 1.0  # in any one unit
     nano_usd: int = 1
     blocks: tuple[int, ...] = ()  # hashes of the prompt's first blocks, each of all text up to its end
+    urgent: bool = True  # of the best lane: its first token soonest; others spread what room they leave
 
 
 ANY = Need()
@@ -158,7 +162,7 @@ class Router:
     """Chooses replicas; the owner of every pool's and replica's state."""
 
     def __init__(self, fleet: Fleet, random: Random) -> None:
-        self._random = random
+        self.random = random  # every chance that policy takes comes from here, so that a seed replays a run
         self.pools = tuple(PoolState(pool, random) for pool in fleet.pools)
         self.shares = SupplierShares(fleet.suppliers)
         self.breaches: Counter[str] = Counter()  # attempts beyond a soft share, by supplier
@@ -173,11 +177,11 @@ class Router:
         for pool in fleet.pools:
             state = known.get(_identity(pool))
             if state is None:
-                state = PoolState(pool, self._random)
+                state = PoolState(pool, self.random)
                 state.virtual = level  # a new pool has nothing to catch up on
                 state.plugged = pool.supplier not in unplugged
             else:
-                state.reload(pool, self._random)
+                state.reload(pool, self.random)
             states.append(state)
         self.pools = tuple(states)
         self.shares.reload(fleet.suppliers)
@@ -320,15 +324,17 @@ class Router:
         replica = tier.at_home(usable, need, level, now)
         if replica is None:
             state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
-            replica = free[0] if len(free) == 1 else self._less_busy(free)
+            replica = free[0] if len(free) == 1 else self._less_busy(_with_least_to_read(free) if need.urgent else free)
             tier.note(replica, need)
         state = replica.state
         state.virtual = max(state.virtual, level) + need.work / state.pool.weight
         return replica
 
     def _less_busy(self, free: list[Replica]) -> Replica:
-        first = int(self._random.random() * len(free))
-        second = int(self._random.random() * (len(free) - 1))
+        if len(free) == 1:
+            return free[0]
+        first = int(self.random.random() * len(free))
+        second = int(self.random.random() * (len(free) - 1))
         one, two = free[first], free[second + (second >= first)]
         return one if one.in_flight <= two.in_flight else two
 
@@ -360,13 +366,17 @@ class Tier:
             return None
         room = [False] * len(self._places)
         here: dict[int, Replica] = {}
-        most = inf
+        most = unread = inf
         if not self._affinity.knows(need.blocks):  # nothing is cached yet: not where others are read first
-            most = BUSIER + min(replica.in_flight for _, free in usable for replica in free)
+            near = [replica for _, free in usable for replica in free]
+            if need.urgent:
+                near = _with_least_to_read(near)
+                unread = near[0].unread
+            most = BUSIER + min(replica.in_flight for replica in near)
         for state, free in usable:
             if state.virtual - level <= AHEAD * self.average / state.pool.weight:
                 for replica in free:
-                    if replica.in_flight <= most:
+                    if replica.in_flight <= most and replica.unread <= unread:
                         place = self._places[replica]
                         room[place], here[place] = True, replica
         chosen = self._affinity.choose(need.blocks, need.work, room, now)
@@ -376,6 +386,14 @@ class Tier:
         """Count the work of a prompt that is at home nowhere."""
         if self._affinity is not None:
             self._affinity.correct(self._places[replica], need.work)
+
+
+def _with_least_to_read(free: list[Replica]) -> list[Replica]:
+    """Return the replicas that have least to read before a new prompt, of those that are not much the busier."""
+    most = BUSIER_TO_READ * min(replica.in_flight for replica in free) + 2.0
+    near = [replica for replica in free if replica.in_flight <= most]
+    least = min(replica.unread for replica in near)
+    return [replica for replica in near if replica.unread == least]
 
 
 def _behind(usable: Usable) -> float:

@@ -4,7 +4,15 @@ import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Outcome
-from secondsource.policy.failover import MAY_ASK_AGAIN, MOST_ATTEMPTS, MOST_FRUITLESS, Failover, Next, Verdict
+from secondsource.policy.failover import (
+    MAY_ASK_AGAIN,
+    MOST_ATTEMPTS,
+    MOST_FRUITLESS,
+    REASK_WITHIN_S,
+    Failover,
+    Next,
+    Verdict,
+)
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Replica, Router, Wait
 from tests.fleets import MODEL, pool, replica_of, router
@@ -59,19 +67,39 @@ def test_a_silent_replica_is_not_asked_the_same_thing_again(outcome: Outcome) ->
     assert request.choose(LONG_AFTER, sent=False, continuable=False) is None
 
 
-def test_the_only_replica_is_asked_again_when_it_was_down_after_waits_that_grow() -> None:
-    request = failover(router(pool("a")))
+def waits_of(over: Router, count: int = 3) -> list[float]:
+    """How long a request waits each time before it asks the only replica again, which is down."""
+    request = failover(over)
     now, waits = 0.0, []
     replica = started(request)
-    for _ in range(3):
+    for _ in range(count):
         assert request.after(replica, Outcome.CONNECT_FAILED, now) is Verdict.AGAIN
         found = request.choose(now, sent=False, continuable=False)
         assert isinstance(found, Wait)
         waits.append(found.until - now)
         now = found.until
         replica = retried(request, now).replica
-    assert waits[0] > 0
-    assert waits == pytest.approx([waits[0], 2 * waits[0], 4 * waits[0]])
+    return waits
+
+
+def test_the_only_replica_is_asked_again_when_it_was_down_after_waits_whose_bound_doubles() -> None:
+    over = router(pool("a"))
+    for number, waits in enumerate(zip(*(waits_of(over) for _ in range(200)), strict=True)):
+        bound = REASK_WITHIN_S * 2**number
+        assert 0 < min(waits) < 0.1 * bound
+        assert 0.9 * bound < max(waits) <= bound
+
+
+def test_requests_that_fail_at_one_moment_do_not_come_back_at_one_moment() -> None:
+    over = router(pool("a"))
+    first = sorted(waits_of(over, 1)[0] for _ in range(400))
+    in_a_tenth = [sum(begin <= wait < begin + 0.1 * REASK_WITHIN_S for wait in first) for begin in first]
+    assert max(in_a_tenth) < 0.2 * len(first)
+
+
+def test_the_waits_come_from_the_routers_seed() -> None:
+    assert waits_of(router(pool("a"), seed=7)) == waits_of(router(pool("a"), seed=7))
+    assert waits_of(router(pool("a"), seed=7)) != waits_of(router(pool("a"), seed=8))
 
 
 @pytest.mark.parametrize("outcome", sorted(MAY_ASK_AGAIN - {Outcome.CONNECT_FAILED}))
