@@ -21,6 +21,7 @@ from secondsource.policy.expectation import Expectation, Size
 from secondsource.policy.fair_queue import State
 from secondsource.policy.lanes import Lanes
 from secondsource.policy.limits import Exceeded
+from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.prefix_affinity import BLOCK_BYTES, MOST_DEPTH, prefix_blocks
 from secondsource.policy.routing import Need, Router
 from secondsource.policy.views import LaneView
@@ -33,9 +34,16 @@ class Entrance:
     """Lets requests in, in the order that policy decides."""
 
     def __init__(
-        self, fleet: Fleet, router: Router, limiting: Limiting, meter: Meter, start: Callable[[Exchange], None]
+        self,
+        fleet: Fleet,
+        router: Router,
+        limiting: Limiting,
+        meter: Meter,
+        start: Callable[[Exchange], None],
+        places: PlaceTable,
     ) -> None:
         self.limiting = limiting
+        self._places = places
         self._router = router
         self._meter = meter
         self._start = start
@@ -55,7 +63,8 @@ class Entrance:
             pools = [pool for pool in fleet.pools if pool.model == model]
             queue = self._queues.get(model)
             if queue is None:
-                queue = ModelQueue(model, self._router, Expectation(pools), self._start, self._send_away)
+                expectation = Expectation(pools)
+                queue = ModelQueue(model, self._router, expectation, self._start, self._send_away, self._places)
                 self._queues[model] = queue
             else:
                 queue.expectation.reload(pools)
@@ -84,7 +93,8 @@ class Entrance:
         blocks: tuple[int, ...] = ()
         if ask.body_length >= BLOCK_BYTES and self._router.spreads(ask.model):
             blocks = tuple(prefix_blocks(ask.raw(PROMPTS[ask.endpoint][0]), most=MOST_DEPTH))
-        exchange.expect(Need(expected.work_s, max(int(queue.expectation.nano_usd), 1), blocks))
+        urgent = exchange.principal.lane == self._lanes.ordered[0].name
+        exchange.expect(Need(expected.work_s, max(int(queue.expectation.nano_usd), 1), blocks, urgent))
         if not self.limiting.of(exchange.principal):
             queue.arrive(exchange)
             return

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -12,6 +13,7 @@ from secondsource.policy.admission import Admission, Refused, Request, Room
 from secondsource.policy.expectation import Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
+from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.routing import Router
 from secondsource.policy.views import LaneView
 
@@ -28,12 +30,14 @@ class ModelQueue:
         expectation: Expectation,
         start: Callable[[Exchange], None],
         send_away: Callable[[Exchange, Refused, bool], None],  # and whether no replica is to be had at all
+        places: PlaceTable,
     ) -> None:
         self.expectation = expectation
         self._model = model
         self._router = router
         self._start = start
         self._send_away = send_away
+        self._places = places
         self._slots = self._in_use = 0
         self._filling = False
         self._waiting: dict[Ticket, Exchange] = {}
@@ -46,7 +50,7 @@ class ModelQueue:
         self._lanes = Lanes(lanes).ordered
         self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
         self._slots = self._router.slots(self._model, now)
-        self._admission = Admission(lanes, weights, max(self._slots, 1), now)
+        self._admission = Admission(lanes, weights, max(self._slots, 1), now, table=self._places)
         waiting, self._waiting = self._waiting, {}
         for ticket, exchange in waiting.items():
             ticket.state = State.OVER
@@ -152,5 +156,8 @@ class ModelQueue:
 
 
 def _fingerprint(exchange: Exchange) -> int:
-    """Return what a client that was sent away is known by when it comes back: its key, and what it asks."""
-    return hash((exchange.principal.sha256, *map(bytes, exchange.ask.fields.values()))) or 1
+    """Return what a client that was sent away is known by when it comes back, to any worker: its key, and what it asks."""
+    known_by = blake2b(exchange.principal.sha256.encode(), digest_size=8)
+    for value in exchange.ask.fields.values():
+        known_by.update(value)
+    return int.from_bytes(known_by.digest()) or 1

@@ -8,6 +8,7 @@ from secondsource.core.fleet import Pool
 from secondsource.core.records import LedgerRecord
 from secondsource.gateway.limiting import LimitsSource
 from secondsource.policy.limits import MeterFactory, PastUse
+from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.routing import Router
 
 
@@ -45,6 +46,7 @@ class Place(Protocol):
     sockets: Sequence[socket.socket]  # to accept clients on
     limits_source: LimitsSource
     make_meter: MeterFactory
+    guests: PlaceTable  # clients that were told to come back, by whichever worker
 
     def share_circuits(self, router: Router) -> None:
         """Give every replica of a router, those that are new to it above all, a circuit that others share."""

@@ -45,6 +45,7 @@ from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
 from secondsource.policy.image_failover import ImageFailover
+from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.retry_budget import RetryBudget
 from secondsource.policy.routing import Router
 from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, view_of
@@ -97,7 +98,8 @@ class Service(Observer):
             place.share_circuits(self.router)
         limiting = Limiting(fleet) if place is None else Limiting(fleet, place.make_meter, place.limits_source)
         self._feedback = Feedback(fleet, self.router, self.meter)
-        self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start)
+        guests = PlaceTable() if place is None else place.guests
+        self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start, guests)
         self._authentication = Authentication(fleet)
         self._plain = PlainAnswers(fleet, self.router, self.books, self._authentication)
         self._images = ImageJobs(Path(fleet.state_dir), fleet, self, Recording(self.meter, self.log))

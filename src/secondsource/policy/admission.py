@@ -20,12 +20,14 @@ from secondsource.policy.drain_rate import Demand, DrainRate
 from secondsource.policy.fair_queue import FairQueue, Shares, State, Ticket
 from secondsource.policy.first_token import PredictionError
 from secondsource.policy.lanes import Lanes
+from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.places import Arrival, Places
 
 SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
-MOST_HEADROOM = 0.125  # of all slots; the batch is flat there, so that it costs far less of what is made
-HEADROOM_MISSES = 0.03  # how often a better lane may find the slots kept free for it taken
+MOST_HEADROOM = 0.11  # of all slots; the batch is flat there, so that it costs far less of what is made
+FEWEST_WITH_HEADROOM = 8  # slots
+HEADROOM_MISSES = 0.01  # how often a better lane may find the slots kept free for it taken
 LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
 NO_LIMIT = float("inf")
 
@@ -68,12 +70,12 @@ class Refused(NamedTuple):
 class _LaneState:
     __slots__ = ("demand", "lane", "line", "place", "places", "queue", "shares")
 
-    def __init__(self, lane: Lane, place: int, weights: Mapping[str, float], now: float) -> None:
+    def __init__(self, lane: Lane, place: int, weights: Mapping[str, float], table: PlaceTable, now: float) -> None:
         self.lane = lane
         self.place = place
         self.shares = Shares(weights)
         self.queue = FairQueue(self.shares)
-        self.places = Places(self.shares)
+        self.places = Places(self.shares, table)
         self.demand = Demand(now)
         self.line: deque[Ticket] = deque()  # those waiting, in order of arrival: whose time runs out first
 
@@ -84,10 +86,18 @@ class Admission:
     __slots__ = ("_lanes", "_most_waiting", "error", "evicted", "rate", "waiting")
 
     def __init__(
-        self, lanes: Sequence[Lane], weights: Mapping[str, float], slots: int, now: float, most_waiting: int = 10_000
+        self,
+        lanes: Sequence[Lane],
+        weights: Mapping[str, float],
+        slots: int,
+        now: float,
+        most_waiting: int = 10_000,
+        table: PlaceTable | None = None,
     ) -> None:
+        """Take the lanes, the tenants' weights and the slots there are; `table` is where places are kept, if shared."""
+        table = PlaceTable() if table is None else table
         ordered = Lanes(lanes).ordered
-        self._lanes = {lane.name: _LaneState(lane, place, weights, now) for place, lane in enumerate(ordered)}
+        self._lanes = {lane.name: _LaneState(lane, place, weights, table, now) for place, lane in enumerate(ordered)}
         self._most_waiting = most_waiting
         self.rate = DrainRate(float(slots), now)
         self.error = PredictionError()
@@ -99,7 +109,7 @@ class Admission:
         state = self._lanes[request.lane]
         state.demand.note(request.work, now)
         due = False
-        if state.places:
+        if request.fingerprint:
             claim = state.places.claim(request.fingerprint, now)
             if claim.arrival is Arrival.EARLY:
                 return Refused(Reason.EARLY, claim.at - now)
@@ -199,7 +209,8 @@ class Admission:
         load = min(better / self.rate.per_s, 0.99)
         if load < 1e-3:
             return 0
-        return min(ceil(log(HEADROOM_MISSES) / log(load)), int(slots * MOST_HEADROOM))
+        most = max(int(slots * MOST_HEADROOM), min(slots // FEWEST_WITH_HEADROOM, 1))
+        return min(ceil(log(HEADROOM_MISSES) / log(load)), most)
 
     def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:
         """Return how long a request of this tenant would wait: behind its own, or behind all if that is sooner."""

@@ -1,7 +1,7 @@
-"""How many attempts each worker has in flight at each replica: memory that all processes of a gateway share.
+"""How many attempts each worker has in flight at each replica, and whom each told to come back: memory that they share.
 
-Each number has one writer, and is one aligned word; nobody waits for anybody. The coordinator makes the board, gives
-replicas their places and wipes what a dead worker leaves.
+Each number is one aligned word, and each attempt count has one writer; nobody waits for anybody. The coordinator makes
+the board, gives replicas their places and wipes what a dead worker leaves.
 """
 
 import mmap
@@ -9,6 +9,7 @@ import os
 import tempfile
 
 from secondsource.gateway.workers.messages import ReplicaName
+from secondsource.policy.place_table import TABLE_BYTES, PlaceTable, wiped_parts
 
 PLACES = 4096  # replicas; those beyond are counted by each worker for itself
 WORD = 8
@@ -20,8 +21,10 @@ class Board:
     def __init__(self, descriptor: int, workers: int) -> None:
         self.descriptor = descriptor
         self._workers = workers
-        self._memory = mmap.mmap(descriptor, workers * PLACES * WORD)
-        self._words = memoryview(self._memory).cast("q")
+        self._memory = mmap.mmap(descriptor, _size(workers))
+        counts = workers * PLACES * WORD
+        self._words = memoryview(self._memory)[:counts].cast("q")
+        self._guests = memoryview(self._memory)[counts:]
 
     def write(self, worker: int, place: int, count: int) -> None:
         """Say how many attempts worker 1, 2, ... has in flight at the replica of this place."""
@@ -37,10 +40,17 @@ class Board:
         """Forget what a worker that is gone had in flight."""
         first = (worker - 1) * PLACES
         self._memory[first * WORD : (first + PLACES) * WORD] = bytes(PLACES * WORD)
+        for part in wiped_parts(self._workers, worker):
+            self._guests[part] = bytes(part.stop - part.start)
+
+    def guests(self, worker: int) -> PlaceTable:
+        """Return the places of all workers' clients, as this worker keeps them; the board is not closed any more."""
+        return PlaceTable(self._guests, self._workers, worker)
 
     def close(self) -> None:
         """Let go of the memory, and of the descriptor."""
         self._words.release()
+        self._guests.release()
         self._memory.close()
         os.close(self.descriptor)
 
@@ -48,8 +58,12 @@ class Board:
 def new_board(workers: int) -> Board:
     """Return a board of zeros."""
     with tempfile.TemporaryFile() as file:
-        file.truncate(workers * PLACES * WORD)
+        file.truncate(_size(workers))
         return Board(os.dup(file.fileno()), workers)
+
+
+def _size(workers: int) -> int:
+    return workers * (PLACES * WORD + TABLE_BYTES)
 
 
 class Places:

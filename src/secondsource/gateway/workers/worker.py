@@ -47,6 +47,7 @@ class WorkersPlace:
         self.sockets = sockets
         self.limits_source: LimitsSource = worker.leases
         self.make_meter: MeterFactory = worker.leases.make
+        self.guests = worker.board.guests(welcome.worker)
         self.places = dict(welcome.places)
         self._worker = worker
         self._random = Random(os.urandom(16))  # noqa: S311 -- spreads probes, keeps no secret

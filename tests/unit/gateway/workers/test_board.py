@@ -34,6 +34,18 @@ def test_another_process_sees_it() -> None:
     board.close()
 
 
+def test_guests_of_a_worker_that_is_gone_are_forgotten() -> None:
+    board = new_board(2)
+    board.guests(1).keep(7, 10.0, 20.0, 0.0)
+    board.guests(2).keep(8, 10.0, 20.0, 0.0)
+    board.write(1, 3, 5)
+    board.wipe(2)
+    known = board.guests(2)
+    assert known.find(7) is not None
+    assert known.find(8) is None
+    assert board.others(2, 3) == 5
+
+
 def test_a_replica_keeps_its_place_and_those_beyond_the_board_have_none() -> None:
     places, names = Places(), [ReplicaName("p", f"http://r{number}") for number in range(PLACES + 1)]
     assert places.of(names[:2]) == [(names[0], 0), (names[1], 1)]
