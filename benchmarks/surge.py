@@ -3,7 +3,8 @@
 .venv/bin/python -m benchmarks.surge --minutes 10
 
 Replicas, gateway and clients are processes of this machine. Capacity is measured first, by as many clients as there
-are slots, each always asking. The replicas queue as real ones do (`tests/surge/replica.py`).
+are slots, each always asking. The replicas queue as real ones do (`tests/surge/replica.py`). Then the paid clients come
+alone, and after that the very same ones, with the same prompts at the same times, among the free ones of the surge.
 """
 
 import argparse
@@ -51,11 +52,11 @@ async def run(over: Stand, slots: int, surge_s: float, seed: int) -> dict[str, o
     requests_per_s, tokens_per_s = await capacity(over, slots, 30.0)
     load = Load(over.port, TOKENS, seed)
     await load.run(5.0, NORMAL * requests_per_s)
-    alone = await load.run(max(60.0, surge_s / 4), SURGE * requests_per_s, free=False)
+    alone = await load.run(surge_s, SURGE * requests_per_s, free=False, seed=seed)
     await load.run(10.0, NORMAL * requests_per_s)
     watching = asyncio.create_task(over.watch(surge_s))
     began = time.monotonic()
-    surging = asyncio.create_task(load.run(surge_s, SURGE * requests_per_s))
+    surging = asyncio.create_task(load.run(surge_s, SURGE * requests_per_s, seed=seed))
     await asyncio.sleep(SETTLES_S)
     first = over.tokens_written(), time.monotonic()
     surge = await surging

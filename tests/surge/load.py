@@ -112,8 +112,13 @@ class Load:
     def __post_init__(self) -> None:
         self._random = Random(self.seed)
 
-    async def run(self, seconds: float, per_s: float, *, free: bool = True) -> list[Client]:
-        """Let clients come for so long, at so many a second with the free ones; returns those who came."""
+    async def run(self, seconds: float, per_s: float, *, free: bool = True, seed: int | None = None) -> list[Client]:
+        """Let clients come for so long, at so many a second with the free ones; returns those who came.
+
+        With the same seed the same paid clients come, with the free ones or without them.
+        """
+        if seed is not None:
+            self._random = Random(seed)
         ends = time.monotonic() + seconds
         due, came = time.monotonic(), []
         while due < ends:
