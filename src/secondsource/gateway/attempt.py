@@ -8,6 +8,7 @@ import msgspec
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Noted, Outcome, Reserved, Settled
+from secondsource.gateway.fast_path import ChunkWriter, FastPath
 from secondsource.gateway.upstream import Call, FetchError, Headers, ReplicaClient
 from secondsource.gateway.wire import continuation, own_count, verdicts
 from secondsource.gateway.wire.continuation import Method
@@ -70,6 +71,9 @@ class Owner(Protocol):
     def attempt_failed(self, attempt: "Attempt", outcome: Outcome) -> None:
         """Take a failure; the attempt is settled."""
 
+    def chunk_writer(self) -> ChunkWriter | None:
+        """Return where chunks may be written as they came, or None where an answer does not leave in chunks."""
+
     def could_go_on_elsewhere(self) -> bool:
         """Return whether another replica could go on now."""
 
@@ -101,8 +105,9 @@ class Attempt:
         self._paused = False
         self._started_ns = time.monotonic_ns()
         self._first_token_ns = 0
-        self._note_at = 0.0  # when the books are told next what has been delivered
+        self.note_at = 0.0  # when the books are told next what has been delivered
         self._share_mark = 0
+        self._unread = plan.ask.body_length if plan.ask.stream else 0  # bytes
         self._trial = 0
         self._usage: Usage | None = None
         self._shown_before: own_count.Shown | None = None  # by the attempts that this one goes on from
@@ -115,6 +120,7 @@ class Attempt:
         """Send the request; the books have its reservation."""
         replica = self.plan.replica
         replica.in_flight += 1
+        replica.unread += self._unread
         self._trial = replica.circuit.sent()
         self._share_mark = replica.clock.enter(self._started_ns)
         if self.plan.method is Method.TOKENS:
@@ -223,14 +229,35 @@ class Attempt:
 
     def on_body(self, data: bytes) -> None:
         """Take bytes of the body."""
-        if self._relay is not None:
-            self._relayed(self._relay, self._relay.feed(data))
+        relay = self._relay
+        if relay is not None:
+            self._relayed(relay, relay.feed(data))
+            if isinstance(relay, Relay) and self._call is not None:
+                self._offer_fast_path(relay, self._call)
             return
         self._body_bytes += len(data)
         if self._body_bytes > self.plan.body_limit:
             self._fail(Outcome.GARBLED, f"an answer of more than {self.plan.body_limit} bytes")
         else:
             self._body.append(data)
+
+    def _offer_fast_path(self, relay: Relay, call: Call) -> None:
+        shape, offered = relay.shape, call.fast_path
+        if shape is None:
+            call.fast_path = None
+        elif offered is None or offered.shape is not shape:
+            writer = self.owner.chunk_writer()
+            if writer is not None:
+                call.fast_path = FastPath(
+                    shape,
+                    relay,
+                    self.owner.delivered,
+                    writer,
+                    self.owner,
+                    self,
+                    between_tokens_s=self.plan.between_tokens_s,
+                    event_limit=self.plan.event_limit,
+                )
 
     def on_end(self) -> None:
         """Note that the answer's message is whole."""
@@ -255,6 +282,7 @@ class Attempt:
             if self._first_token_ns == 0:
                 self._first_token_ns = time.monotonic_ns() - self._started_ns
                 self.plan.replica.circuit.succeeded(self._trial)
+                self._unread = self.plan.replica.has_read(self._unread)
             self.owner.attempt_streams(self, data, last=relay.done)
         if self._over:
             return
@@ -270,8 +298,8 @@ class Attempt:
                 self.owner.wait_for_more(COMPLETE_GRACE_S)
             elif self.owner.delivered.sent:
                 now = self.owner.wait_for_more(self.plan.between_tokens_s)
-                if now >= self._note_at:
-                    self._note(relay, now)
+                if now >= self.note_at:
+                    self.note(relay, now)
 
     def _gathered(self, body: bytes) -> None:
         outcome = verdicts.outcome_of(self.status, body)
@@ -390,6 +418,7 @@ class Attempt:
     def _update_replica(self, outcome: Outcome) -> None:
         replica = self.plan.replica
         replica.in_flight -= 1
+        self._unread = replica.has_read(self._unread)
         now = time.monotonic()
         if outcome in ALIVE:
             replica.circuit.succeeded(self._trial)
@@ -407,8 +436,9 @@ class Attempt:
         if learnt and self._splice is not None and self._splice.repeats is not None:
             replica.state.prefill_repeats = self._splice.repeats
 
-    def _note(self, relay: Relay | ImageRelay, now: float) -> None:
-        first, self._note_at = self._note_at == 0.0, now + NOTE_EVERY_S
+    def note(self, relay: Relay | ImageRelay, now: float) -> None:
+        """Tell the books what has been delivered so far, and set when to tell them next."""
+        first, self.note_at = self.note_at == 0.0, now + NOTE_EVERY_S
         if not first:
             usage, _ = self._tokens(relay)
             share = self.plan.replica.clock.so_far(time.monotonic_ns(), self._share_mark)

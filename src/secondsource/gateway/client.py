@@ -373,6 +373,10 @@ class ClientConnection(asyncio.Protocol):
         if not transport.is_closing():  # `_write` and `_frame` in one: this is called for every event
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._request.chunked else data)
 
+    def chunk_writer(self) -> asyncio.Transport | None:
+        """Return where chunks of the streamed answer may be written as they are; None for a client of HTTP/1.0."""
+        return self._transport if self._request is not None and self._request.chunked else None
+
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
         """Send the last bytes of a streamed answer and end it, and, unless it is kept, the connection, soon."""
         assert self._request is not None

@@ -16,6 +16,7 @@ from secondsource.gateway.attempt import Attempt, Plan
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
+from secondsource.gateway.fast_path import ChunkWriter
 from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.tracing import RequestTrace
 from secondsource.gateway.upstream import ReplicaClient
@@ -284,6 +285,10 @@ class Exchange:
             self._connection.start_stream(self._headers(attempt), EVENT_STREAM, data if not last else b"")
         if last:
             self._end_stream(data)
+
+    def chunk_writer(self) -> ChunkWriter | None:
+        """Return where chunks of the streamed answer may be written as they come, if anywhere."""
+        return self._connection.chunk_writer() if self._streaming else None
 
     def attempt_answered(self, attempt: Attempt, body: bytes) -> None:
         """Hand a whole answer on to the client."""

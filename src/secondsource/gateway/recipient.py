@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from secondsource.gateway.client import Lines
+from secondsource.gateway.fast_path import ChunkWriter
 
 
 class Recipient(Protocol):
@@ -16,6 +17,9 @@ class Recipient(Protocol):
 
     def send(self, data: bytes) -> None:
         """Take the next bytes of a streamed answer."""
+
+    def chunk_writer(self) -> ChunkWriter | None:
+        """Return where chunks of the streamed answer may be written as they are, or None where they may not."""
 
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
         """Take the last bytes of a streamed answer; not `keep` where it was broken off."""

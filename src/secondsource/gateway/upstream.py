@@ -15,6 +15,7 @@ import msgspec
 
 from secondsource import __version__
 from secondsource.core.records import Outcome
+from secondsource.gateway.fast_path import FastPath, is_one_chunk
 
 KEPT_IDLE = 256
 LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
@@ -71,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_between_chunks",
         "_body",
         "_headers",
         "_keep",
@@ -92,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: Headers = {}
         self._body: list[bytes] = []
         self._answered = False  # the head has come
+        self._between_chunks = False  # llhttp waits for the size of a chunk, for all we know
         self.ended = False
         self._paused = False
         self._keep = False
@@ -100,7 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request and give its answer to the call."""
         assert self.transport is not None
         self.call = call
-        self._answered = self.ended = False
+        self._answered = self.ended = self._between_chunks = False
         self.transport.write(request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,6 +116,8 @@ class UpstreamConnection(asyncio.Protocol):
         if call is None:
             self.close()  # a replica that speaks unasked is not to be trusted with the next request
             return
+        if self._between_chunks and call.fast_path is not None and call.fast_path.take(data):
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -120,7 +125,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(Outcome.GARBLED, f"not HTTP: {type(error).__name__}")
             return
         if len(self._body) == 1 and self.call is call:
-            call.handler.on_body(self._body.pop())
+            body = self._body.pop()
+            call.handler.on_body(body)
+            self._between_chunks = call.fast_path is not None and is_one_chunk(data, body)
         elif self._body:
             self._hand_on()
         if self.ended and self.call is call:
@@ -137,6 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._body and self.call is not None:
             data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body.clear()
+            self._between_chunks = False
             self.call.handler.on_body(data)
 
     def _finish(self) -> None:
@@ -223,7 +231,7 @@ class UpstreamConnection(asyncio.Protocol):
 class Call:
     """One request to one replica."""
 
-    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "handler", "paused")
+    __slots__ = ("_client", "_dialling", "_request", "_timeout_s", "connection", "fast_path", "handler", "paused")
 
     def __init__(self, client: "ReplicaClient", request: bytes, handler: AnswerHandler, timeout_s: float) -> None:
         self._client = client
@@ -232,6 +240,7 @@ class Call:
         self._dialling: asyncio.Task[None] | None = None
         self.paused = False
         self.handler = handler
+        self.fast_path: FastPath | None = None  # for what the handler need not see
         self.connection: UpstreamConnection | None = None
 
     def start(self) -> None:
@@ -277,6 +286,7 @@ class Call:
         if self.connection is None:
             return
         self.handler = _Nobody()
+        self.fast_path = None
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
 
     def pause(self, *, paused: bool) -> None:

@@ -107,6 +107,11 @@ class Replica:
         """Return whether it bears one more attempt, as far as is known."""
         return self.in_flight < self.limit
 
+    def has_read(self, size: int) -> int:
+        """Note that it has begun to answer, or was left; returns how many bytes it has yet to read: none."""
+        self.unread -= size
+        return 0
+
     def first_token(self, took_s: float, expected_s: float, now: float) -> None:
         """Note how long an attempt took to its first token, and how long one of its size does without any load."""
         self.bears.answered(took_s, expected_s, self.in_flight, now)

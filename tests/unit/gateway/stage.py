@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from secondsource.core.fleet import Limits, Pool, Timeouts
@@ -10,7 +11,8 @@ from secondsource.core.records import LedgerRecord, Outcome, Reserved, Settled
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings, made_at
-from secondsource.gateway.upstream import Target
+from secondsource.gateway.fast_path import ChunkWriter
+from secondsource.gateway.upstream import ReplicaClient, Target
 from secondsource.gateway.wire.request import Ask
 from secondsource.policy.failover import Failover
 from secondsource.policy.retry_budget import RetryBudget
@@ -46,6 +48,10 @@ class Connection:
         assert not self.ended
         self.body += data
 
+    def chunk_writer(self) -> ChunkWriter | None:
+        """Nothing passes by the test, unless it says so."""
+        return None
+
     def end_stream(self, data: bytes, *, keep: bool = True) -> None:
         self.send(data)
         self.ended += 1
@@ -63,6 +69,7 @@ class Played:
         self.request = request
         self.handler = handler
         self.left = self.aborted = False
+        self.fast_path = None
         self.paused = False
 
     @property
@@ -100,17 +107,27 @@ class Played:
 
 
 class Stage(Observer):
-    """A request, its client, its replicas and its books."""
+    """A request, its client, its replicas and its books; `client_of` gives a replica's client, if not one played."""
 
-    def __init__(self, asked: Ask, *pools: Pool, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        asked: Ask,
+        *pools: Pool,
+        limits: Limits | None = None,
+        connection: Connection | None = None,
+        client_of: Callable[[Replica], ReplicaClient] | None = None,
+    ) -> None:
         self.router = router(*pools)
         self.calls: list[Played] = []
         self.records: list[LedgerRecord] = []
         self.statuses: list[int] = []
         self.books_fail = False
-        self.connection = Connection()
+        self.connection = connection or Connection()
         surroundings = Surroundings(
-            clients={replica: _Client(self, replica) for replica in self.router.replicas},  # type: ignore[misc]
+            clients={
+                replica: client_of(replica) if client_of else _Client(self, replica)  # type: ignore[misc]
+                for replica in self.router.replicas
+            },
             made_at={state.pool.name: made_at(state.pool) for state in self.router.pools},
             timeouts=Timeouts(),
             limits=limits or Limits(),

@@ -43,6 +43,11 @@ class EventScanner:
             self.too_long, self._held = True, b""
         return events
 
+    @property
+    def holds(self) -> bool:
+        """Whether part of an event is held."""
+        return bool(self._held)
+
     def rest(self) -> bytes:
         """Return and forget what is held: a last event that lacks its blank line."""
         held, self._held = self._held, b""

@@ -11,8 +11,10 @@ import msgspec
 
 from secondsource.core.records import Outcome
 from secondsource.gateway.wire.delivered import Delivered
+from secondsource.gateway.wire.event_shape import EventShape, shape_of
 from secondsource.gateway.wire.events import (
     DONE,
+    ChoiceDelta,
     Chunk,
     EventScanner,
     parse_chunk,
@@ -25,6 +27,8 @@ from secondsource.gateway.wire.request import Ask
 from secondsource.gateway.wire.splice import DepartedError, Splice
 from secondsource.gateway.wire.verdicts import BROKEN_OFF
 from secondsource.policy.accounting import Usage
+
+EVENTS_A_LESSON = 16  # a shape is looked for in at most so many, lest a stream of ever new ones cost more than it saves
 
 
 class Relay:
@@ -42,6 +46,9 @@ class Relay:
         self._held: list[bytes] = []  # events before the first that carries something of the answer
         self._unread: list[bytes] = []
         self._usage_sent = False
+        self._plain: ChoiceDelta | None = None  # of the last event, where it passed plainly
+        self._shape: EventShape | None = None
+        self._lessons = 0
         self.usage: Usage | None = None  # the replica's own count
         self.tokens_out = 0  # our count: events that carried text
         self.may_skip = False  # the failure is one malformed event, which can be left out
@@ -59,9 +66,21 @@ class Relay:
         """Return what may leave now; after it, look at `failure` and `done`."""
         events = self._scanner.feed(data)
         out = self._read(events) if events else b""
+        if len(events) == 1 and self._plain is not None:
+            self._learn(events[0], self._plain)
         if self._scanner.too_long and self.failure is None and not self.done:
             self._fail(Outcome.GARBLED, "an event without end")
         return out
+
+    @property
+    def shape(self) -> EventShape | None:
+        """The shape of events that may take the short way now."""
+        return None if self._scanner.holds or self.complete else self._shape
+
+    def _learn(self, event: bytes, choice: ChoiceDelta) -> None:
+        if self._lessons * EVENTS_A_LESSON <= self.tokens_out:
+            self._lessons += 1
+            self._shape = shape_of(event, choice.index, choice.plain_text or "")
 
     def skip_malformed(self) -> bytes:
         """Go on after a malformed event, for want of another replica; returns what may leave now."""
@@ -89,6 +108,7 @@ class Relay:
 
     def _read(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
+        self._plain = None
         for number, event in enumerate(events):
             payload = payload_of(event)
             if payload is None or not payload.strip():
@@ -152,6 +172,7 @@ class Relay:
         if not self._delivered.add_text(choice.index, text):
             return False
         self.tokens_out += 1
+        self._plain = choice
         return True
 
     def _unknown(self, event: bytes, chunk: Chunk, out: list[bytes]) -> None:

@@ -1,0 +1,220 @@
+"""Whatever a replica streams, however the network cuts it: the short way and the long way send and note the same."""
+
+import asyncio
+import json
+import math
+import re
+import time
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondsource.core.records import Settled
+from secondsource.gateway.fast_path import ChunkWriter, is_one_chunk
+from secondsource.gateway.upstream import ReplicaClient, Target, UpstreamConnection
+from secondsource.gateway.wire.event_shape import plain_text, shape_of
+from secondsource.policy.routing import Replica
+from tests.fleets import pool
+from tests.streams import Json, ask, chunk, counts, cuts, pieces_of, says, stream
+from tests.unit.gateway.stage import Connection, Stage
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+NOT_ALIKE = ("at_ns", "duration_ns", "first_token_ns", "replica_ns", "cost_nano_usd", "tenant_nano_usd")
+
+
+class Wire(asyncio.Transport):
+    """A connection whose other end is the test."""
+
+    def write(self, data: Any) -> None:
+        """Take a request."""
+
+    def is_closing(self) -> bool:
+        """It stays open."""
+        return False
+
+    def abort(self) -> None:
+        """It stays open."""
+
+    def resume_reading(self) -> None:
+        """It reads anyway."""
+
+
+class Client(Connection):
+    """A client that takes chunks as they come, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks = 0
+
+    def chunk_writer(self) -> ChunkWriter:
+        return self
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def write(self, data: bytes) -> None:
+        size, _, rest = data.partition(b"\r\n")
+        assert re.fullmatch(rb"[1-9a-fA-F][0-9a-fA-F]*", size)
+        assert int(size, 16) == len(rest) - 2
+        assert rest.endswith(b"\r\n")
+        self.chunks += 1
+        self.send(rest[:-2])
+
+
+class Played(NamedTuple):
+    """What became of a stream."""
+
+    body: bytes
+    ended: int
+    kept: bool
+    texts: list[str]
+    tokens: int
+    settled: list[Json]
+    chunks: int
+
+
+async def play(reads: list[bytes], *, fast: bool) -> Played:
+    """Let one replica answer a request in these reads."""
+    connections: list[UpstreamConnection] = []
+
+    def client_of(replica: Replica) -> ReplicaClient:
+        client = ReplicaClient(Target(replica.url, None, None), 1.0)
+        kept = UpstreamConnection(client)
+        kept.connection_made(Wire())
+        kept.kept_since = math.inf
+        connections.append(kept)
+        client.keep(kept)
+        return client
+
+    connection = Client() if fast else Connection()
+    stage = Stage(ask(), pool("a"), connection=connection, client_of=client_of)
+    for read in reads:
+        connections[0].data_received(read)
+    stage.exchange.client_gone()  # whatever has not ended does so now
+    settled = [json.loads(json.dumps(_alike(record))) for record in stage.records if isinstance(record, Settled)]
+    texts = [choice.text for choice in stage.exchange.delivered.choices.values()]
+    chunks = connection.chunks if isinstance(connection, Client) else 0
+    tokens = stage.exchange.delivered.tokens
+    return Played(connection.body, connection.ended, connection.kept, texts, tokens, settled, chunks)
+
+
+def _alike(record: Settled) -> Json:
+    return {name: getattr(record, name) for name in record.__struct_fields__ if name not in NOT_ALIKE}
+
+
+def framed(data: bytes, *, upper: bool = False) -> bytes:
+    """Return bytes as one chunk."""
+    return (b"%X\r\n%b\r\n" if upper else b"%x\r\n%b\r\n") % (len(data), data)
+
+
+TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from([" the", '"', "\\", "\n", "é", "😀", "stop", "m", "0"])
+EVENTS = st.one_of(
+    TEXTS.map(says),
+    TEXTS.map(lambda text: json.dumps(json.loads(says(text)), ensure_ascii=False).encode(errors="replace")),
+    st.builds(
+        lambda text, second: chunk([{"index": 0, "delta": {"content": text}}], created=second),
+        TEXTS,
+        st.integers(0, 2),
+    ),
+    st.sampled_from(
+        [
+            says("x", index=1),
+            says("x", reasoning_content="so"),
+            says(""),
+            counts(3, 2),
+            b"not json",
+            b'{"choices": 7}',
+            b'{"error": {"message": "no"}}',
+        ]
+    ),
+)
+
+
+@given(st.lists(EVENTS, max_size=20), st.lists(st.integers(1, 3), max_size=20), cuts(), st.booleans(), st.booleans())
+def test_both_ways_are_one(payloads: list[bytes], sizes: list[int], cut: list[int], upper: bool, whole: bool) -> None:
+    payloads = [says("Once"), *payloads, says(finish="stop"), counts(5, 5)]
+    events = [stream(payload, done=False) for payload in payloads] + [b"data: [DONE]\n\n"]
+    chunks: list[bytes] = []
+    for size in [*sizes, *[1] * len(events)]:
+        taken, events = events[:size], events[size:]
+        if taken:
+            chunks.append(framed(b"".join(taken), upper=upper))
+    body = [*chunks, b"0\r\n\r\n"]
+    reads = [HEAD, *(body if whole else pieces_of(b"".join(body), cut))]
+    quick, slow = asyncio.run(play(reads, fast=True)), asyncio.run(play(reads, fast=False))
+    assert quick._replace(chunks=0) == slow
+
+
+@given(st.binary(max_size=30), st.binary(min_size=1, max_size=30))
+def test_a_read_is_one_chunk_only_if_it_is(before: bytes, body: bytes) -> None:
+    assert is_one_chunk(framed(body), body)
+    assert not is_one_chunk(b"0" + framed(body), body)
+    assert not is_one_chunk(framed(body) + b"5\r\n", body)
+    if before:
+        assert is_one_chunk(before + b"\r\n" + body + b"\r\n", body) is (
+            before in (b"%x" % len(body), b"%X" % len(body))
+        )
+
+
+@given(TEXTS, TEXTS)
+def test_a_shape_stands_for_events_that_say_the_same_of_another_text(one: str, other: str) -> None:
+    event = b"data: " + says(one)
+    shape = shape_of(event, 0, one)
+    if shape is None:
+        return
+    raw = other.encode()
+    if plain_text(raw) is not None:
+        assert json.loads((shape.before + raw + shape.after).removeprefix(b"data: ")) == json.loads(
+            json.dumps(json.loads(says(other)))
+        )
+
+
+def test_the_commonplace_stream_takes_the_short_way() -> None:
+    payloads = [says(f" word{number}") for number in range(50)] + [says(finish="stop")]
+    reads = [HEAD, *(framed(stream(payload, done=False)) for payload in payloads), framed(b"data: [DONE]\n\n")]
+    played = asyncio.run(play([*reads, b"0\r\n\r\n"], fast=True))
+    assert played.tokens == 50
+    assert played.ended == 1
+    assert played.chunks == 48, "all but the first, which is sent with the head, and the one that was learnt from"
+
+
+@pytest.mark.parametrize("moved", [b"+%x", b"0%x", b"%x;ext=1", b" %x"])
+def test_a_chunk_that_readers_may_read_differently_goes_the_long_way(moved: bytes) -> None:
+    events = [stream(says(f" word{number}"), done=False) for number in range(6)]
+    odd = [moved % len(event) + b"\r\n" + event + b"\r\n" for event in events[3:]]
+    played = asyncio.run(play([HEAD, *map(framed, events[:3]), *odd], fast=True))
+    assert played.chunks == 1
+    assert played.tokens <= 6
+
+
+def test_a_stream_of_ever_new_shapes_is_not_looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+
+    def look(event: bytes, index: int, text: str) -> None:
+        looked.append(event)
+
+    monkeypatch.setattr("secondsource.gateway.wire.relay.shape_of", look)
+    payloads = [chunk([{"index": 0, "delta": {"content": "x"}}], created=number) for number in range(200)]
+    asyncio.run(play([HEAD, *(framed(stream(payload, done=False)) for payload in payloads)], fast=True))
+    assert 1 < len(looked) < 16
+
+
+def test_the_books_hear_of_an_answer_that_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
+    passed = iter(range(10_000))
+    monkeypatch.setattr(time, "monotonic", lambda: began + next(passed) / 10)
+    reads = [HEAD, *(framed(stream(says(f" w{number}"), done=False)) for number in range(200))]
+    noted: list[int] = []
+    written = Stage.write
+
+    def write(stage: Stage, record: Any, reserved: Any) -> None:
+        if type(record).__name__ == "Noted":
+            noted.append(record.tokens_out)
+        written(stage, record, reserved)
+
+    monkeypatch.setattr(Stage, "write", write)
+    assert asyncio.run(play(reads, fast=True)).chunks == 198
+    assert len(noted) > 5
+    assert noted == sorted(noted)
