@@ -23,7 +23,10 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument("--weights", choices=("bf16", "int8"), default="bf16", help="format of the weights (bf16)")
     parser.add_argument("--cache", choices=("bf16", "int8"), help="format of keys and values; else that of the weights")
     parser.add_argument(
-        "--filled", type=int, metavar="TOKENS", help="that each slot holds at the decode step timed; else all"
+        "--filled",
+        type=int,
+        metavar="TOKENS",
+        help="that each slot holds at the decode step timed; else a prompt and half of the answer",
     )
     parser.add_argument("--data-parallel", type=int, metavar="N", help="copies of the model; else as few as can be")
     parser.add_argument("--ttft", type=float, metavar="S", help="limit of the time to the first token, in seconds")

@@ -57,6 +57,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
             "decode step",
             f"{_ms(report.decode_step_s)} {what}, {report.batch} sequences of {_filled(report)}",
         ),
+        ("", _full_slots(report)),
         ("", _parts(report.decode_parts)),
         ("", f"{_error(error)}; data sheet's bound {report.roofline_decode_step_s * 1e3:.2f} ms"),
         ("prefill", f"{_ms(report.prefill_s)} for {report.prompt_tokens} tokens, nothing else running"),
@@ -78,6 +79,12 @@ def _filled(report: Report) -> str:
     if report.filled_tokens == report.context_tokens:
         return f"{report.context_tokens} tokens"
     return f"{report.filled_tokens} tokens in slots of {report.context_tokens}"
+
+
+def _full_slots(report: Report) -> str:
+    if report.filled_tokens == report.context_tokens:
+        return ""
+    return f"{_ms(report.full_decode_step_s)} with every slot full"
 
 
 def total_gb(report: Report) -> float:
@@ -131,7 +138,9 @@ def _programs(report: Report) -> str:
 
 def show_side_by_side(console: Console, reports: list[Report]) -> None:
     """Print several chips as one table, the cheapest first and what does not run last."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{reports[0].model} in {reports[0].weights}")
+    first = reports[0]
+    title = f"{first.model} in {first.weights}, {first.batch} sequences, {_filled(first)}"
+    table = Table(box=box.SIMPLE_HEAD, title=title)
     for column in (
         "chip",
         "answer",
@@ -139,6 +148,7 @@ def show_side_by_side(console: Console, reports: list[Report]) -> None:
         "GB a chip",
         "of",
         "decode ms",
+        "slots full",
         "prefill ms",
         "tokens/s",
         "$/M out",
@@ -156,6 +166,7 @@ def show_side_by_side(console: Console, reports: list[Report]) -> None:
             f"{total_gb(report):.1f}",
             f"{report.hbm_gb_per_chip.available:.1f}",
             _ms(report.decode_step_s).removesuffix(" ms"),
+            _ms(report.full_decode_step_s).removesuffix(" ms"),
             _ms(report.prefill_s).removesuffix(" ms"),
             _number(report.output_tokens_per_s),
             "-" if dollars is None else f"{dollars}",

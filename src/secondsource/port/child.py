@@ -65,7 +65,8 @@ def _where(error: Exception, message: str) -> str:
 
 
 def _keep(job: Job, program: Program, depth: Depth, executable: Any) -> None:
-    name = f"{program.step}-b{program.sequences}-c{program.context_tokens}-l{depth.layers}-{job.target.chip}"
+    filled = f"-f{program.filled_tokens}" if program.filled_tokens else ""
+    name = f"{program.step}-b{program.sequences}-c{program.context_tokens}{filled}-l{depth.layers}-{job.target.chip}"
     if job.keep_text_in:
         Path(job.keep_text_in, f"{name}.hlo.txt").write_text(executable.as_text(), "utf-8")
     if job.save_to:

@@ -31,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int = 4096
     prompt_tokens: int = 1024
     chunk_tokens: int = 512
-    filled_tokens: int | None = None  # of every slot, at the decode step; None: the whole context
+    filled_tokens: int | None = None  # of every slot, at the decode step; None: as `typical_tokens`
     weights: Weights = "bf16"
     cache: CacheDtype | None = None  # None: as the weights
     data_parallel: int | None = None
@@ -41,9 +41,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     save_to: str = ""
     seconds: float = 600.0
 
+    @property
+    def typical_tokens(self) -> int:
+        """What a slot holds on average while sequences come and go: a prompt, and half of its answer."""
+        return (self.prompt_tokens + self.context_tokens) // 2
+
     def setup(self, chips: int, batch: int) -> Setup:
         """Return the setup of so many chips; raises InputError where the model cannot be divided so."""
         target = make_target(self.chip, chips)
+        filled = self.typical_tokens if self.filled_tokens is None else self.filled_tokens
         return Setup(
             config=self.model.config,
             weights=self.weights,
@@ -52,7 +58,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
             placing=choose_placing(self.model.config, target.devices, batch, self.data_parallel),
             batch=batch,
             context_tokens=self.context_tokens,
-            filled_tokens=self.filled_tokens if self.filled_tokens not in (None, self.context_tokens) else 0,
+            filled_tokens=0 if filled == self.context_tokens else filled,
             prompt_tokens=self.prompt_tokens,
             chunk_tokens=min(self.chunk_tokens, self.prompt_tokens),
             whole=self.whole,

@@ -60,6 +60,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     depth: Depth
     seconds: float  # of processor time that lowering and compiling took
     arguments_bytes: int  # weights, cache and the step's small inputs, as the compiler lays them out
+    layer_bytes: tuple[int, ...] = ()  # of these, each layer's
     temporaries_bytes: int
     outputs_bytes: int  # that are not written over an argument
     code_bytes: int

@@ -1,8 +1,9 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
-A decoder's layers are alike, so a program is compiled at two depths (and once more with layers of a second kind, where
-the model has one), and each figure is carried on in a straight line to the model's depth; `whole` compiles every layer
-instead. docs/port.md says how straight the lines are.
+A decoder's layers are alike, so a program is compiled with a few of them. Its walk says when each layer ends, and the
+layers between the first and the last are those that a deeper program has more of. Arguments follow from the shapes.
+Temporaries are at most those of so many layers as many times over; where that is too much, a second depth is compiled
+and they are carried on in a straight line. `whole` compiles every layer instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +11,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
+from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depth_of, half, line_of
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
 from secondsource.port.targets import Target
 
-_SHALLOW = 8  # models of so many layers or fewer are compiled whole
 Run = Callable[[Job, float, Callable[[str], None]], Answer]
 
 
@@ -54,9 +55,12 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True):
 
     step: Step
     filled_tokens: int = 0  # as in `Setup`
+    layers: int  # that were compiled
     arguments_bytes: int
+    least_extra_bytes: int  # temporaries, outputs and code of the layers that were compiled
     temporaries_bytes: int  # with outputs and code
-    compile_s: float
+    bound: bool  # temporaries are at most so many: those of the layers compiled, as many times over
+    compile_s: float  # of processor time; at most, likewise
     timed: Timed | None  # None: the compiler gives no cycles
 
 
@@ -90,6 +94,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, *(step.arguments_bytes - held for step in self.steps), 0)
 
     @property
+    def least_bytes(self) -> int:
+        """What is needed in any case: weights, cache, and what the layers that were compiled need beside them."""
+        extra = max((step.least_extra_bytes for step in self.steps), default=0)
+        return self.weights_bytes + self.cache_bytes + self.padding_bytes + extra
+
+    @property
+    def untimed(self) -> bool:
+        """Whether a step's layers could not be told apart, though the compiler gives cycles."""
+        return bool(self.setup.target.cycles_per_s) and any(step.timed is None for step in self.steps)
+
+    @property
     def compiles(self) -> bool | None:
         """Whether every operation compiles; None where the compiler gave no answer."""
         if self.fault is None or self.fault.kind == "memory":
@@ -104,54 +119,42 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return not refused and held <= self.setup.target.memory_bytes_per_device
 
 
-def depths_of(config: ModelConfig, step: Step, *, whole: bool) -> tuple[Depth, ...]:
-    """Return the depths to compile: all layers, or two points on the line of each kind of layer.
-
-    A decode step's first layers have their weights fetched by nothing before them, and nothing is fetched beside its
-    last ones: its line begins at 4. From 2 to 4 the lines of some steps fell below what reading the weights takes.
-    """
-    local = len(config.local_layers)
-    full = config.layers - local
-    if whole or config.layers <= _SHALLOW or full < 2:
-        return (Depth(full, local),)
-    first = 4 if step == "decode" else 1
-    line = (Depth(first), Depth(2 * first))
-    return (*line, Depth(first, first)) if local else line
-
-
-def carry_on(values: Sequence[float], depths: Sequence[Depth], config: ModelConfig) -> float:
-    """Return a figure at the model's depth from its values at some depths, on a straight line for each kind."""
-    if len(depths) == 1:
-        return values[0]
-    local = len(config.local_layers)
-    each_full = max(0.0, (values[1] - values[0]) / (depths[1].full - depths[0].full))
-    total = values[0] + each_full * (config.layers - local - depths[0].full)
-    if local:
-        total += max(0.0, (values[2] - values[0]) / depths[2].local) * local
-    return total
-
-
 def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run: Run = run_compile) -> Measured:
     """Return what the compiler makes of these steps of a setup, in a process of its own."""
     config = setup.config
     whole = setup.whole or bool(setup.save_to)
-    job = Job(
-        config=config,
+    weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
+    wanted = [(program, depth_of(config, program.step, whole=whole)) for program in _programs(setup, steps)]
+    answer = run(_job(setup, wanted), setup.seconds, say)
+    found = _steps(answer, wanted, config)
+    measured = Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=found, fault=answer.fault)
+    unsure = [(program, half(depth)) for program, depth in wanted if depth.layers < config.layers]
+    if answer.fault is not None or not unsure or (measured.fits and not measured.untimed):
+        return measured
+    if measured.least_bytes > setup.target.memory_bytes_per_device:
+        return measured  # what is compiled already does not fit
+    second = run(_job(setup, unsure), setup.seconds, say)
+    return msgspec.structs.replace(measured, steps=_steps(answer, wanted, config, second) or found, fault=second.fault)
+
+
+def _job(setup: Setup, programs: Sequence[tuple[Program, Depth]]) -> Job:
+    return Job(
+        config=setup.config,
         weights=setup.weights,
         cache=setup.cache,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple((each, depths_of(config, each.step, whole=whole)) for each in _programs(setup, steps)),
+        programs=tuple((program, (depth,)) for program, depth in programs),
         save_to=setup.save_to,
     )
-    weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
-    answer = run(job, setup.seconds, say)
-    found = []
-    for program, depths in job.programs:
-        compiled = [each for each in answer.compiled if each.program == program]
-        if len(compiled) == len(depths):
-            found.append(_stepped(compiled, depths, config))
-    return Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=tuple(found), fault=answer.fault)
+
+
+def _steps(
+    answer: Answer, wanted: Sequence[tuple[Program, Depth]], config: ModelConfig, second: Answer | None = None
+) -> tuple[Stepped, ...]:
+    shallow = {each.program: each for each in second.compiled} if second else {}
+    deep = {each.program: each for each in answer.compiled}
+    return tuple(_stepped(deep[program], shallow.get(program), config) for program, _depth in wanted if program in deep)
 
 
 def _programs(setup: Setup, steps: Sequence[Step]) -> list[Program]:
@@ -174,32 +177,56 @@ def _program(setup: Setup, step: Step, filled_tokens: int) -> Program:
     )
 
 
-def _stepped(compiled: Sequence[Compiled], depths: Sequence[Depth], config: ModelConfig) -> Stepped:
-    def at_depth(figure: Callable[[Compiled], float]) -> float:
-        return carry_on([figure(each) for each in compiled], depths, config)
+def _stepped(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) -> Stepped:
+    depth = compiled.depth
 
-    walked = [each.walked for each in compiled if each.walked is not None]
-    timed = None
-    if len(walked) == len(compiled):
-        parts = [
-            carry_on([getattr(each, name) for each in walked], depths, config)
-            for name in ("seconds", "cores_s", "memory_s", "links_s", "operations")
-        ]
-        timed = Timed(
-            seconds=parts[0],
-            cores_s=parts[1],
-            memory_s=parts[2],
-            links_s=parts[3],
-            operations=round(parts[4]),
-            unpriced=tuple(sorted({name for each in walked for name in each.unpriced})),
-            unknown_loops=tuple(sorted({name for each in walked for name in each.unknown_loops})),
-        )
-    extra = at_depth(lambda each: each.temporaries_bytes + each.outputs_bytes + each.code_bytes)
+    def at_depth(figure: Callable[[Compiled], float]) -> float:
+        if shallow is None:
+            return at_most(figure(compiled), depth, config)
+        return carry_on(figure(shallow), figure(compiled), (shallow.depth, depth), config)
+
     return Stepped(
-        step=compiled[0].program.step,
-        filled_tokens=compiled[0].program.filled_tokens,
-        arguments_bytes=round(at_depth(lambda each: each.arguments_bytes)),
-        temporaries_bytes=round(extra),
+        step=compiled.program.step,
+        filled_tokens=compiled.program.filled_tokens,
+        layers=depth.layers,
+        arguments_bytes=_arguments(compiled, config),
+        least_extra_bytes=_extra(compiled),
+        temporaries_bytes=round(at_depth(_extra)),
+        bound=shallow is None and depth.layers < config.layers,
         compile_s=at_depth(lambda each: each.seconds),
-        timed=timed,
+        timed=_timed(compiled, shallow, config),
     )
+
+
+def _arguments(compiled: Compiled, config: ModelConfig) -> int:
+    """Return what weights and cache of all layers take: the compiled ones', and as much for each more of a kind."""
+    depth, held = compiled.depth, compiled.layer_bytes
+    if len(held) != depth.layers:
+        return round(at_most(compiled.arguments_bytes, depth, config))
+    local = len(config.local_layers)
+    more = (local - depth.local) * held[0] + (config.layers - local - depth.full) * held[-1]
+    return compiled.arguments_bytes + more
+
+
+def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) -> Timed | None:
+    walked = compiled.walked
+    if walked is None:
+        return None
+    spent = carry_layers_on(walked, compiled.depth, config)
+    if spent is None and shallow is not None and shallow.walked is not None:
+        spent = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
+    if spent is None:
+        return None
+    return Timed(
+        seconds=spent.seconds,
+        cores_s=spent.cores_s,
+        memory_s=spent.memory_s,
+        links_s=spent.links_s,
+        operations=spent.operations,
+        unpriced=walked.unpriced,
+        unknown_loops=walked.unknown_loops,
+    )
+
+
+def _extra(compiled: Compiled) -> int:
+    return compiled.temporaries_bytes + compiled.outputs_bytes + compiled.code_bytes

@@ -22,6 +22,7 @@ class Ahead(msgspec.Struct, frozen=True, kw_only=True):
     roofline_decode_s: float  # at 100% of the data sheet: no program is faster
     roofline_prefill_s: float
     served_decode_s: float  # with the coefficients fitted to published serving points
+    served_full_decode_s: float  # the same with every slot full
     served_prefill_s: float
     accuracy: Accuracy
 
@@ -33,12 +34,14 @@ def look_ahead(model: NamedModel, chip: Chip, setup: Setup) -> Ahead:
     replica = _replica(chip, setup.target.chips // copies, setup.weights, setup.cache)
     sequences = max(1.0, setup.batch / copies)
     decode = decode_terms(model.architecture, replica, sequences, setup.filled_tokens or setup.context_tokens)
+    full = decode_terms(model.architecture, replica, sequences, setup.context_tokens)
     prefill = prefill_terms(model.architecture, replica, setup.prompt_tokens, setup.prompt_tokens)
     fitted: Speed = speed(model.architecture, replica, shipped_efficiencies())
     return Ahead(
         roofline_decode_s=_physical(decode, together=False),
         roofline_prefill_s=_physical(prefill, together=True),
         served_decode_s=fitted.seconds(decode),
+        served_full_decode_s=fitted.seconds(full),
         served_prefill_s=fitted.prefill_s(setup.prompt_tokens),
         accuracy=fitted.tpot_accuracy,
     )

@@ -18,6 +18,7 @@ from secondsource.engine.parameters import Parameters
 from secondsource.engine.sharding import DATA, cache_shardings, make_mesh, parameter_shardings
 from secondsource.port.hlo import parse_module
 from secondsource.port.job import Compiled, Depth, Job, Program
+from secondsource.port.layers import layer_bytes
 from secondsource.port.placing import cache_format
 from secondsource.port.targets import Target, gpu_text, host_bounds
 from secondsource.port.timeline import walk
@@ -105,14 +106,14 @@ def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tup
     seconds = time.process_time() - began
     memory = executable.memory_analysis()
     cost: Mapping[str, float] = executable.cost_analysis() or {}
-    walked = None
-    if job.target.cycles_per_s:
-        walked = walk(parse_module(executable.as_text()), job.target.pace)
+    module = parse_module(executable.as_text())
+    walked = walk(module, job.target.pace) if job.target.cycles_per_s else None
     compiled = Compiled(
         program=program,
         depth=depth,
         seconds=seconds,
         arguments_bytes=memory.argument_size_in_bytes,
+        layer_bytes=layer_bytes(module.entry),
         temporaries_bytes=memory.temp_size_in_bytes,
         outputs_bytes=max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes),
         code_bytes=memory.generated_code_size_in_bytes,

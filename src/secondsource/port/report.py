@@ -107,6 +107,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     hbm_gb_per_chip: Hbm
     prefill_s: float | None
     decode_step_s: float | None
+    full_decode_step_s: float | None  # the same with every slot full
     prefill_parts: Parts | None
     decode_parts: Parts | None
     figures: Literal["step", "served"]  # what the seconds are of

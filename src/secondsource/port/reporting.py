@@ -33,6 +33,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Seconds(msgspec.Struct, frozen=True, kw_only=True):
     decode: float | None
+    full_decode: float | None  # with every slot full
     prefill: float | None
     served: bool
 
@@ -58,13 +59,15 @@ def _with_prompts(measured: Measured, decode_s: float, prefill_s: float) -> floa
 
 
 def _seconds(measured: Measured, ahead: Ahead) -> _Seconds:
-    decode, prefill = measured.step("decode"), measured.step("prefill")
+    decode, full, prefill = measured.step("decode"), measured.full_decode, measured.step("prefill")
     if measured.setup.target.platform == "cuda":
         known = decode is not None and prefill is not None
-        served = (ahead.served_decode_s, ahead.served_prefill_s) if known else (None, None)
-        return _Seconds(decode=served[0], prefill=served[1], served=True)
+        served = (ahead.served_decode_s, ahead.served_full_decode_s, ahead.served_prefill_s)
+        decoded, full_decoded, prefilled = served if known else (None, None, None)
+        return _Seconds(decode=decoded, full_decode=full_decoded, prefill=prefilled, served=True)
     return _Seconds(
         decode=decode.timed.seconds if decode and decode.timed else None,
+        full_decode=full.timed.seconds if full and full.timed else None,
         prefill=_prompt_s(measured, prefill.timed.seconds) if prefill and prefill.timed else None,
         served=False,
     )
@@ -101,6 +104,7 @@ def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
         hbm_gb_per_chip=_hbm(measured),
         prefill_s=seconds.prefill,
         decode_step_s=seconds.decode,
+        full_decode_step_s=seconds.full_decode,
         prefill_parts=_parts(prefill.timed if prefill else None, math.ceil(setup.prompt_tokens / setup.chunk_tokens)),
         decode_parts=_parts(decode.timed if decode else None, 1),
         figures="served" if seconds.served else "step",
@@ -122,7 +126,7 @@ def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
             findings.tpot_s,
             findings.ttft_s,
         ),
-        evidence=_evidence(seconds),
+        evidence=_evidence(seconds, measured),
         error=_errors(seconds, findings.chip, ahead, setup),
         compiler=_compiler(setup.target.platform),
         as_of=as_of,
@@ -201,15 +205,17 @@ def _shapes(measured: Measured) -> Shapes:
     return Shapes(requests=REQUESTS_A_DAY, programs=len(found), cold_compile_s=cold)
 
 
-def _evidence(seconds: _Seconds) -> dict[str, Figure]:
+def _evidence(seconds: _Seconds, measured: Measured) -> dict[str, Figure]:
+    few = min((step.layers for step in measured.steps if step.bound), default=0)
+    bound = f"; temporaries at most: those of {few} layers or more, as many times over" if few else ""
     if seconds.served:
         time = Figure(
             evidence="profile", how="coefficients fitted to published serving points; the compiler gives none"
         )
-        memory = Figure(evidence="compiler", how="its own allocation; that it fits is our sum, no compiler checks it")
+        memory = Figure(evidence="compiler", how=f"its own allocation, that it fits is our sum{bound}")
     else:
         time = Figure(evidence="compiler", how="its estimated cycles, walked; links and copies by the data sheet")
-        memory = Figure(evidence="compiler", how="its own allocation of a program for this chip")
+        memory = Figure(evidence="compiler", how=f"its own allocation of a program for this chip{bound}")
     return {
         "hbm_gb_per_chip": memory,
         "decode_step_s": time,

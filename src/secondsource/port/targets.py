@@ -139,6 +139,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes_per_device: int
     cycles_per_s: float  # 0: the compiler gives no cycles
     memory_bytes_per_s: float  # of one device
+    flops_per_s: float = 0.0  # of one device, in bf16
     least_cycles: int
 
     @property
@@ -147,6 +148,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return Pace(
             cycles_per_s=self.cycles_per_s,
             memory_bytes_per_s=self.memory_bytes_per_s,
+            flops_per_s=self.flops_per_s,
             least_cycles=self.least_cycles,
             devices=self.devices,
             links=self.links,
@@ -210,6 +212,7 @@ def make_target(chip: Chip, chips: int) -> Target:
         memory_bytes_per_device=int(kind.memory_gib * GIB),
         cycles_per_s=kind.cycles_per_s,
         memory_bytes_per_s=kind.memory_bytes_per_s,
+        flops_per_s=chip.bf16_tflops * 1e12 / kind.devices_per_chip,
         least_cycles=kind.least_cycles,
     )
 

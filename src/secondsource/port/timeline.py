@@ -4,15 +4,21 @@ The compiler gives `estimated_cycles` for each fusion; loops are walked as often
 keeps two engines that work at the same time as the core: copies between HBM and the core's memory, which use the
 bandwidth that the running fusion leaves, and the links. A `-done` waits for its `-start`. Gathers, scatters and custom
 calls carry no cycles and are taken at their bytes; what is left over is counted and told.
+
+Of a product with a weight that it reads from HBM the compiler says two things that cannot both be: by its cycles it
+moves half to three quarters of the bytes a second of its `optimal_seconds`, which is also what it reckons a plain copy
+at. Where reading is what bounds such a product, its bytes are taken (docs/port.md has both reckonings).
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import msgspec
 
 from secondsource.port.collectives import COLLECTIVES, Links, collective_s
 from secondsource.port.hlo import CHIP_MEMORY, Computation, Instruction, Module, Shape
+from secondsource.port.layers import layer_ends
 from secondsource.port.loops import trip_count
 
 _WALKED = 6  # trips of a loop that are walked; the rest take as long as the last of them
@@ -27,19 +33,26 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     cycles_per_s: float
     memory_bytes_per_s: float  # HBM, of one device
+    flops_per_s: float  # of one device's arrays, in bf16
     least_cycles: int  # of one operation with operands in HBM
     devices: int
     links: Links
 
 
-class Walked(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a module, in seconds; the parts sum to the whole."""
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds since a run began; the parts sum to the whole."""
 
     seconds: float
-    cores_s: float  # the compiler's cycles
+    cores_s: float  # the compiler's cycles, and products bound by reading their weights
     memory_s: float  # waiting for copies that the core's work did not cover, gathers and scatters
     links_s: float  # waiting for other chips
     operations: int
+
+
+class Walked(Spent, frozen=True, kw_only=True):
+    """One run of a module."""
+
+    layers: tuple[Spent, ...] = ()  # at the end of each layer, the first first
     unpriced: tuple[str, ...] = ()  # custom calls whose time nobody gives
     unknown_loops: tuple[str, ...] = ()  # counted as one trip
 
@@ -67,16 +80,33 @@ class _Walk:
         self._clock = _Clock()
 
     def result(self) -> Walked:
-        self._computation(self._module.entry)
-        clock = self._clock
+        ends = layer_ends(self._module.entry)
+        layers: dict[int, Spent] = {}
+        for instruction in self._module.entry.instructions:
+            if instruction.opcode not in _FREE:
+                self._instruction(self._module.entry, instruction)
+            if instruction.name in ends:
+                layers[ends[instruction.name]] = self._spent()
+        clock, spent = self._clock, self._spent()
         return Walked(
+            seconds=spent.seconds,
+            cores_s=spent.cores_s,
+            memory_s=spent.memory_s,
+            links_s=spent.links_s,
+            operations=spent.operations,
+            layers=tuple(layers[number] for number in sorted(layers)),
+            unpriced=tuple(sorted(clock.unpriced)),
+            unknown_loops=tuple(sorted(clock.unknown_loops)),
+        )
+
+    def _spent(self) -> Spent:
+        clock = self._clock
+        return Spent(
             seconds=clock.now,
             cores_s=clock.cores,
             memory_s=clock.memory,
             links_s=clock.links,
             operations=clock.operations,
-            unpriced=tuple(sorted(clock.unpriced)),
-            unknown_loops=tuple(sorted(clock.unknown_loops)),
         )
 
     def _computation(self, computation: Computation) -> None:
@@ -100,13 +130,34 @@ class _Walk:
             self._start_copy(computation, instruction)
         elif (cycles := instruction.cycles) is not None:
             used = _in_chip_memory((*instruction.shapes, *self._operands(computation, instruction)))
-            self._work(cycles / self._pace.cycles_per_s, used)
+            reading = used / self._pace.memory_bytes_per_s
+            seconds = cycles / self._pace.cycles_per_s
+            if reading and reading >= self._multiplying_s(instruction):
+                seconds = min(seconds, reading)
+            self._work(seconds, used)
         else:
             self._by_bytes(computation, instruction)
 
     def _operands(self, computation: Computation, instruction: Instruction) -> tuple[Shape, ...]:
         known = (computation.by_name.get(name) for name in instruction.operands)
         return tuple(shape for each in known if each is not None for shape in each.shapes)
+
+    def _multiplying_s(self, instruction: Instruction) -> float:
+        """Return what the products with a weight in a fusion take at the arrays' peak; infinite where it has none.
+
+        A product batched over slots and heads, as attention's are, is written dilated, and does not count: its cycles
+        are as many where its operands lie in the core's memory.
+        """
+        inner = self._module.computations.get(instruction.called("calls"))
+        products = [each for each in inner.instructions if each.opcode == "convolution"] if inner else []
+        if inner is None or not products or any("lhs_dilate" in each.attributes for each in products):
+            return math.inf
+        multiplied = 0.0
+        for each in products:
+            shapes = (*each.shapes, *self._operands(inner, each))
+            # rows x summed, summed x columns and rows x columns: the root of the product is rows x summed x columns
+            multiplied += math.sqrt(math.prod(math.prod(shape.dimensions) for shape in shapes))
+        return 2 * multiplied / self._pace.flops_per_s
 
     def _calls(self, instruction: Instruction, target: str) -> bool:
         inner = self._module.computations.get(instruction.called("calls"))

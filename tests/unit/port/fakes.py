@@ -10,7 +10,7 @@ from secondsource.port.measuring import Setup
 from secondsource.port.models import find_model
 from secondsource.port.placing import stored_bytes
 from secondsource.port.targets import find_chip
-from secondsource.port.timeline import Walked
+from secondsource.port.timeline import Spent, Walked
 
 CATALOG = shipped_catalog(date.max)
 
@@ -22,11 +22,18 @@ def silent(_: str) -> None:
 class FakeCompiler:
     """Takes `layer_s` a layer and sequence, and `temporaries_bytes` beside the arguments; counts its jobs."""
 
-    def __init__(self, layer_s: float = 1e-5, temporaries_bytes: int = 10_000_000, fault: Fault | None = None) -> None:
+    def __init__(
+        self,
+        layer_s: float = 1e-5,
+        temporaries_bytes: int = 10_000_000,
+        fault: Fault | None = None,
+        ends: bool = True,  # whether layers can be told apart
+    ) -> None:
         self.jobs: list[Job] = []
         self.layer_s = layer_s
         self.temporaries_bytes = temporaries_bytes
         self.fault = fault
+        self.ends = ends
 
     def __call__(self, job: Job, seconds: float, say: Callable[[str], None]) -> Answer:
         self.jobs.append(job)
@@ -39,19 +46,32 @@ class FakeCompiler:
 
     def _compiled(self, job: Job, program: Program, depth: Depth) -> Compiled:
         filled = (program.filled_tokens or program.context_tokens) / program.context_tokens
-        took = 1e-4 + self.layer_s * (depth.full + depth.local / 2) * (
-            program.sequences * filled if program.step == "decode" else 10
-        )
+        layer_s = self.layer_s * (program.sequences * filled if program.step == "decode" else 10)
+        ends = [1e-4]
+        for number in range(depth.layers):
+            ends.append(ends[-1] + (layer_s / 2 if number < depth.local else layer_s))
         return Compiled(
             program=program,
             depth=depth,
             seconds=2.0 + depth.layers,
             arguments_bytes=1000 * depth.layers,
+            layer_bytes=(1000,) * depth.layers,
             temporaries_bytes=round(self.temporaries_bytes * filled) + depth.layers,
             outputs_bytes=0,
             code_bytes=0,
-            walked=Walked(seconds=took, cores_s=took, memory_s=0.0, links_s=0.0, operations=depth.layers),
+            walked=Walked(
+                seconds=ends[-1],
+                cores_s=ends[-1],
+                memory_s=0.0,
+                links_s=0.0,
+                operations=depth.layers,
+                layers=tuple(_spent(end, number) for number, end in enumerate(ends[1:], 1)) if self.ends else (),
+            ),
         )
+
+
+def _spent(seconds: float, operations: int) -> Spent:
+    return Spent(seconds=seconds, cores_s=seconds, memory_s=0.0, links_s=0.0, operations=operations)
 
 
 def ask(model: str = "llama-3.1-8b", chip: str = "tpu-v6e", **more: object) -> Ask:

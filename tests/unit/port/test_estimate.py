@@ -38,7 +38,10 @@ def test_too_few_chips_do_not_fit_and_what_would_is_said() -> None:
 
 def test_figures_follow_from_the_compiled_steps() -> None:
     found = report(FakeCompiler(layer_s=1e-5), chips=2, batch=8, context_tokens=2048, prompt_tokens=1024)
-    assert found.decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
+    # Slots hold a prompt of 1,024 tokens and half of an answer of 1,024.
+    assert found.filled_tokens == 1536
+    assert found.decode_step_s == pytest.approx(1e-4 + 32 * 6e-5)
+    assert found.full_decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
     assert found.prefill_s == pytest.approx(2 * (1e-4 + 32 * 1e-4))  # two chunks of 512
     assert found.tpot_s == pytest.approx(found.decode_step_s + 8 * found.prefill_s / 1024)
     assert found.output_tokens_per_s == pytest.approx(8 / found.tpot_s)
@@ -55,13 +58,14 @@ def test_slots_filled_in_part_are_quicker_and_need_the_memory_of_full_ones() -> 
     def filled(tokens: int | None) -> Report:
         return report(chips=2, batch=8, context_tokens=2048, prompt_tokens=512, filled_tokens=tokens)
 
-    full, part = filled(None), filled(512)
+    full, part = filled(2048), filled(512)
     assert (full.filled_tokens, part.filled_tokens, part.context_tokens) == (2048, 512, 2048)
     assert part.decode_step_s == pytest.approx(1e-4 + 32 * 2e-5)
+    assert full.decode_step_s == full.full_decode_step_s == part.full_decode_step_s
     assert full.decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
     assert part.hbm_gb_per_chip == full.hbm_gb_per_chip
     assert part.roofline_decode_step_s < full.roofline_decode_step_s
-    assert filled(2048) == full
+    assert filled(None) == filled(1280)
     for wrong in (0, 2049):
         with pytest.raises(InputError, match="--filled"):
             filled(wrong)
@@ -88,11 +92,13 @@ def test_json_has_the_promised_keys() -> None:
 
 
 def test_a_limit_chooses_the_largest_batch_that_keeps_it() -> None:
-    # A decode step takes 0.1 ms and 0.32 ms a sequence; prompts beside it take little.
+    # A decode step takes 0.1 ms and, with slots half full, 0.16 ms a sequence; prompts beside it take little.
     found = report(FakeCompiler(layer_s=1e-5), tpot_s=0.012, context_tokens=2048, prompt_tokens=16)
-    assert found.batch == 32
+    assert found.batch == 64
     assert found.slo.met is True
-    assert report(FakeCompiler(layer_s=1e-5), tpot_s=0.012, batch=64, context_tokens=2048, prompt_tokens=16).batch == 32
+    assert (
+        report(FakeCompiler(layer_s=1e-5), tpot_s=0.012, batch=128, context_tokens=2048, prompt_tokens=16).batch == 64
+    )
 
 
 def test_a_limit_that_no_batch_keeps_is_missed_openly() -> None:

@@ -1,31 +1,8 @@
 import pytest
 
-from secondsource.port.job import Depth, Fault
-from secondsource.port.measuring import carry_on, depths_of, measure
-from secondsource.port.models import find_model
-from tests.unit.port.fakes import FakeCompiler, ask, silent
-
-GEMMA = find_model("gemma-3-27b").config  # 62 layers, 52 of them with a window
-LLAMA = find_model("llama-3.1-70b").config
-
-
-def test_two_points_make_a_line_for_each_kind_of_layer() -> None:
-    assert depths_of(LLAMA, "decode", whole=False) == (Depth(4), Depth(8))
-    assert depths_of(GEMMA, "prefill", whole=False) == (Depth(1), Depth(2), Depth(1, 1))
-    assert depths_of(GEMMA, "decode", whole=True) == (Depth(10, 52),)
-
-
-@pytest.mark.parametrize("step", ["decode", "prefill"])
-def test_a_straight_line_is_carried_on_exactly(step: str) -> None:
-    for config in (LLAMA, GEMMA):
-        depths = depths_of(config, "decode" if step == "decode" else "prefill", whole=False)
-        local = len(config.local_layers)
-        values = [7 + 3 * depth.full + 2 * depth.local for depth in depths]
-        assert carry_on(values, depths, config) == pytest.approx(7 + 3 * (config.layers - local) + 2 * local)
-
-
-def test_a_line_never_falls() -> None:
-    assert carry_on([5.0, 4.0], (Depth(2), Depth(4)), LLAMA) == 5.0
+from secondsource.port.job import Fault
+from secondsource.port.measuring import measure
+from tests.unit.port.fakes import FakeCompiler, ask, held, silent
 
 
 def test_memory_decides_whether_it_fits() -> None:
@@ -38,6 +15,50 @@ def test_memory_decides_whether_it_fits() -> None:
     )
     assert not hungry.fits
     assert hungry.compiles
+
+
+def test_what_surely_fits_is_compiled_once_and_its_temporaries_are_a_bound() -> None:
+    setup = ask().setup(2, 8)  # 32 layers: a decode step is compiled with 8, a prefill with 2
+    compiler = FakeCompiler(temporaries_bytes=1_000_000)
+    found = measure(setup, silent, ("decode", "prefill"), compiler)
+    assert len(compiler.jobs) == 1
+    assert all(step.bound for step in found.steps)
+    assert found.temporaries_bytes == 16 * 1_000_002
+    assert {step.arguments_bytes for step in found.steps} == {32_000}
+
+
+def test_a_bound_too_high_is_replaced_by_a_line() -> None:
+    setup = ask().setup(2, 8)
+    room = setup.target.memory_bytes_per_device - held(setup)
+    compiler = FakeCompiler(temporaries_bytes=room // 4)
+    found = measure(setup, silent, ("decode", "prefill"), compiler)
+    assert [[depth.layers for _, depths in job.programs for depth in depths] for job in compiler.jobs] == [
+        [8, 2, 8],
+        [4, 1, 4],
+    ]
+    assert found.fits
+    assert not any(step.bound for step in found.steps)
+    assert found.temporaries_bytes == room // 4 + 32  # a byte a layer, on the line
+
+
+def test_what_surely_does_not_fit_is_not_compiled_again() -> None:
+    setup = ask().setup(2, 8)
+    compiler = FakeCompiler(temporaries_bytes=setup.target.memory_bytes_per_device)
+    assert not measure(setup, silent, ("decode", "prefill"), compiler).fits
+    assert len(compiler.jobs) == 1
+
+
+def test_layers_that_cannot_be_told_apart_are_timed_from_two_depths() -> None:
+    setup = ask().setup(2, 8)
+    known = measure(setup, silent, ("decode",), FakeCompiler()).step("decode")
+    compiler = FakeCompiler(ends=False)
+    unknown = measure(setup, silent, ("decode",), compiler).step("decode")
+    assert len(compiler.jobs) == 2
+    assert known is not None
+    assert known.timed is not None
+    assert unknown is not None
+    assert unknown.timed is not None
+    assert unknown.timed.seconds == pytest.approx(known.timed.seconds)
 
 
 @pytest.mark.parametrize(

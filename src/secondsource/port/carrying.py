@@ -1,0 +1,87 @@
+"""From a few layers to all of them: which are compiled, and how their figures are carried on to the model's depth."""
+
+from secondsource.engine.config import ModelConfig
+from secondsource.port.job import Depth, Step
+from secondsource.port.timeline import Spent, Walked
+
+_DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
+_PREFILL_LAYERS = 2  # of each kind
+
+
+def depth_of(config: ModelConfig, step: Step, *, whole: bool) -> Depth:
+    """Return how many layers of each kind to compile: all of them, or enough to see one between others.
+
+    In a decode step the first layers have their weights fetched by nothing before them, and the last fetch ahead for
+    none after them; from 8 layers on those between are alike. A prefill step multiplies more than it fetches.
+    """
+    local = len(config.local_layers)
+    full = config.layers - local
+    if whole or config.layers <= _DECODE_LAYERS:
+        return Depth(full, local)
+    layers = _DECODE_LAYERS if step == "decode" else _PREFILL_LAYERS
+    if not local:
+        return Depth(layers)
+    each = layers // 2 if step == "decode" else layers
+    return Depth(min(full, each), min(local, each))
+
+
+def half(depth: Depth) -> Depth:
+    """Return the second depth of a straight line."""
+    return Depth(max(1, depth.full // 2) if depth.full else 0, max(1, depth.local // 2) if depth.local else 0)
+
+
+def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent | None:
+    """Return what a step of the whole model takes, from where its layers end; None where the walk saw too few ends."""
+    more_local = len(config.local_layers) - depth.local
+    more_full = config.layers - len(config.local_layers) - depth.full
+    if not (more_local or more_full):
+        return walked
+    ends, local = walked.layers, depth.local
+    if len(ends) != depth.layers:
+        return None
+    # The last layer is left out where others remain: nothing is fetched ahead for a layer after it.
+    last = depth.layers - (2 if depth.full > 2 else 1)
+    spans = [(more_local, 0, local - 1), (more_full, max(0, local - 1), last)]
+    if any(more and first >= end for more, first, end in spans):
+        return None
+
+    def whole(name: str) -> float:
+        value: float = getattr(walked, name)
+        for more, first, end in spans:
+            if more:
+                value += more * (getattr(ends[end], name) - getattr(ends[first], name)) / (end - first)
+        return value
+
+    return Spent(
+        seconds=whole("seconds"),
+        cores_s=whole("cores_s"),
+        memory_s=whole("memory_s"),
+        links_s=whole("links_s"),
+        operations=round(whole("operations")),
+    )
+
+
+def at_most(value: float, depth: Depth, config: ModelConfig) -> float:
+    """Return what a figure that grows with the layers comes to at most, from its value at a depth."""
+    return value * config.layers / depth.layers
+
+
+def carry_on(shallow: float, deep: float, depths: tuple[Depth, Depth], config: ModelConfig) -> float:
+    """Return a figure at the model's depth on the straight line through its values at two depths; it never falls."""
+    each = max(0.0, (deep - shallow) / (depths[1].layers - depths[0].layers))
+    return deep + each * (config.layers - depths[1].layers)
+
+
+def line_of(shallow: Spent, deep: Spent, depths: tuple[Depth, Depth], config: ModelConfig) -> Spent:
+    """Return what a step of the whole model takes, on the straight line through walks at two depths."""
+
+    def whole(name: str) -> float:
+        return carry_on(getattr(shallow, name), getattr(deep, name), depths, config)
+
+    return Spent(
+        seconds=whole("seconds"),
+        cores_s=whole("cores_s"),
+        memory_s=whole("memory_s"),
+        links_s=whole("links_s"),
+        operations=round(whole("operations")),
+    )

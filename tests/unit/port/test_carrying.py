@@ -1,0 +1,54 @@
+import pytest
+
+from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depth_of, half
+from secondsource.port.job import Depth
+from secondsource.port.models import find_model
+from secondsource.port.timeline import Spent, Walked
+
+GEMMA = find_model("gemma-3-27b").config  # 62 layers, 52 of them with a window
+LLAMA = find_model("llama-3.1-70b").config  # 80 layers
+
+
+def walked(*layers_s: float, before: float = 1.0, after: float = 2.0) -> Walked:
+    """Return a walk whose layers take so long, between what is before and after them."""
+    ends = [before + sum(layers_s[: number + 1]) for number in range(len(layers_s))]
+    spent = [Spent(seconds=end, cores_s=end, memory_s=0.0, links_s=0.0, operations=1) for end in ends]
+    whole = ends[-1] + after
+    return Walked(seconds=whole, cores_s=whole, memory_s=0.0, links_s=0.0, operations=1, layers=tuple(spent))
+
+
+def test_enough_layers_of_each_kind_are_compiled_to_see_one_between_others() -> None:
+    assert depth_of(LLAMA, "decode", whole=False) == Depth(8)
+    assert depth_of(LLAMA, "prefill", whole=False) == Depth(2)
+    assert depth_of(GEMMA, "decode", whole=False) == Depth(4, 4)
+    assert depth_of(GEMMA, "prefill", whole=False) == Depth(2, 2)
+    assert depth_of(GEMMA, "decode", whole=True) == Depth(10, 52)
+    assert half(Depth(8)) == Depth(4)
+    assert half(Depth(2, 2)) == Depth(1, 1)
+
+
+def test_the_first_layer_and_the_last_are_not_carried_on() -> None:
+    found = carry_layers_on(walked(9.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 20.0), Depth(8), LLAMA)
+    assert found is not None
+    assert found.seconds == pytest.approx(1 + 9 + 78 * 3 + 20 + 2)
+
+
+def test_each_kind_of_layer_is_carried_on_as_its_own() -> None:
+    found = carry_layers_on(walked(9.0, 2.0, 2.0, 2.0, 5.0, 5.0, 5.0, 20.0), Depth(4, 4), GEMMA)
+    assert found is not None
+    assert found.seconds == pytest.approx(1 + 9 + 51 * 2 + 9 * 5 + 20 + 2)
+
+
+def test_every_layer_compiled_is_taken_as_it_is() -> None:
+    assert carry_layers_on(walked(1.0), Depth(10, 52), GEMMA) == walked(1.0)
+
+
+def test_ends_that_are_missing_are_told() -> None:
+    assert carry_layers_on(walked(1.0, 1.0), Depth(8), LLAMA) is None
+    assert carry_layers_on(walked(1.0), Depth(1), LLAMA) is None
+
+
+def test_a_line_is_carried_on_exactly_and_never_falls() -> None:
+    assert carry_on(7 + 3 * 4, 7 + 3 * 8, (Depth(4), Depth(8)), LLAMA) == pytest.approx(7 + 3 * 80)
+    assert carry_on(5.0, 4.0, (Depth(2), Depth(4)), LLAMA) == 4.0
+    assert at_most(10.0, Depth(8), LLAMA) == 100.0
