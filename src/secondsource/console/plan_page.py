@@ -9,7 +9,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from secondsource.console.answers import PoolNow
 from secondsource.console.now import look
 from secondsource.console.pages import told
 from secondsource.console.planning_again import plan_again
@@ -68,5 +67,5 @@ class PlanPage:
             return None
         measured = await asyncio.to_thread(measure, self._state_dir)
         await self._shown.refresh()
-        pools: list[PoolNow] = look(self._shown, Window(self._shown.fleet.lanes)).pools
-        return kept, stand(kept, self._shown.fleet, pools, measured, datetime.now(UTC))
+        now = look(self._shown, Window(self._shown.fleet.lanes))
+        return kept, stand(kept, self._shown.fleet, now, measured, datetime.now(UTC))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from secondsource.console.answers import PoolNow
+from secondsource.console.answers import Now, PoolNow
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.books.ledger_reading import Reading, read_books
 from secondsource.planner.kept import KeptPlan, KeptReport
@@ -101,7 +101,7 @@ def _measured(reading: Reading, now: int) -> Measured:
     )
 
 
-def stand(kept: KeptPlan, fleet: Fleet, pools: Sequence[PoolNow], measured: Measured, today: datetime) -> Standing:
+def stand(kept: KeptPlan, fleet: Fleet, now: Now, measured: Measured, today: datetime) -> Standing:
     """Return the plan beside what is."""
     plan = kept.plan
     month, in_time = _month(plan, today)
@@ -115,9 +115,9 @@ def stand(kept: KeptPlan, fleet: Fleet, pools: Sequence[PoolNow], measured: Meas
         months=list(plan.months),
         usd_by_month=[float(value) for value in plan.usd_by_month],
         planned_usd=float(plan.usd_by_month[at]),
-        running_usd=sum(pool.usd_per_hour for pool in pools) * HOURS_PER_MONTH,
+        running_usd=now.usd_per_hour * HOURS_PER_MONTH,
         demand=_demand(plan, month, measured),
-        supply=_supply(plan, month, fleet, pools, measured),
+        supply=_supply(plan, month, fleet, now.pools, measured),
     )
 
 

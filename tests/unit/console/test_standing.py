@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from secondsource.catalog.load import load_catalog
-from secondsource.console.answers import PoolNow
+from secondsource.console.answers import Now, PoolNow, Series
 from secondsource.console.planning_again import factors_of
 from secondsource.console.standing import Measured, Standing, measure, stand
 from secondsource.core.errors import InputError
@@ -55,6 +55,24 @@ POOL = PoolNow(
     failed_per_min=0,
     usd_per_hour=10.0,
 )
+NOW = Now(
+    at=JANUARY,
+    running=0,
+    waiting=0,
+    requests_per_s=0.0,
+    tokens_per_s=0.0,
+    refused_per_s=0.0,
+    goodput=None,
+    usd_per_hour=10.0,
+    usd_per_million=None,
+    lanes=[],
+    flows=[],
+    pools=[POOL],
+    suppliers=[],
+    chips=[],
+    incidents=[],
+    series=Series(at=[], lanes={}, tokens_per_s={}, refused=[], failed=[]),
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +90,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def standing(directory: Path, measured: Measured, today: datetime = JANUARY) -> Standing:
     kept = read_kept(directory)
     assert kept is not None
-    return stand(kept, FLEET, [POOL], measured, today)
+    return stand(kept, FLEET, NOW, measured, today)
 
 
 def test_demand_and_capacity_beside_the_plans(directory: Path) -> None:

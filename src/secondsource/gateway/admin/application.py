@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
@@ -34,7 +33,6 @@ from secondsource.gateway.meter import Meter
 from secondsource.policy.views import FlowView, LaneView, ReplicaView, RequestView, SupplierView, WorkerView
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-CONSOLE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 MakeConsole = Callable[["Shown"], Sequence[BaseRoute]]
@@ -60,13 +58,13 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     suppliers: Callable[[], Sequence[SupplierView]] = tuple
     workers: Callable[[], Sequence[WorkerView]] = tuple  # none where one process does all
     refresh: Callable[[], Awaitable[None]] = _is_fresh  # awaited before the rest is read: it may be gathered first
-    make_console: MakeConsole | None = None  # makes the console's routes; without it there is a page of links
+    make_console: MakeConsole | None = None  # makes the console's routes, if there is to be one
 
 
 def build_admin(shown: Shown) -> ASGIApp:
     """Return the admin listener's application, with a console where there is one; every path is guarded."""
     pages = _Pages(shown)
-    console = [Route("/console", pages.console)] if shown.make_console is None else shown.make_console(shown)
+    console = [] if shown.make_console is None else shown.make_console(shown)
     app = Starlette(
         routes=[
             *console,
@@ -113,10 +111,6 @@ class _Pages:
 
     async def openapi(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
-
-    async def console(self, _: Request) -> Response:
-        page = files("secondsource.gateway.admin").joinpath("console.html").read_bytes()
-        return Response(page, media_type="text/html", headers={"content-security-policy": CONSOLE_POLICY})
 
     async def replicas(self, _: Request) -> Response:
         await self._shown.refresh()
