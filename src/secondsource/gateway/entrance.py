@@ -118,9 +118,11 @@ class Entrance:
         ticket, exchange.ticket = exchange.ticket, None
         if ticket is None:
             return
+        queue = self._queues[exchange.ask.model]
         if exchange.first_token_s and ticket.state is State.RUNNING and not exchange.size.pixel_steps:
             self._meter.first_token_predicted(ticket.lane, ticket.predicted_s, exchange.first_token_s)
-        self._queues[exchange.ask.model].ended(ticket)
+            queue.began(ticket, exchange)
+        queue.ended(ticket)
 
     def expectation(self, model: str) -> Expectation:
         """Return what requests of a model are expected to need."""

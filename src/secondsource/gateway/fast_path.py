@@ -1,7 +1,7 @@
 """The short way of the commonplace event: from the replica's socket to the client's as it came, chunk framing and all.
 
-It takes a read that is exactly one chunk with exactly one event of a known shape, notes of it what the long way would
-note, and leaves everything else to the long way. Most events of most answers are such, and what an event costs is
+It takes chunks that are each exactly one event of a known shape, notes of them what the long way would note, and
+leaves everything else to the long way. Most events of most answers are such, and what an event costs is
 mostly how much code and how many objects it touches.
 """
 
@@ -81,25 +81,35 @@ class FastPath:
         self._between_tokens_s = between_tokens_s
         self._longest = event_limit
 
-    def take(self, data: bytes) -> bool:
-        """Pass a read on if it is one chunk with one event of the shape; false, and nothing is done, if it is not.
+    def take(self, data: bytes) -> int:
+        """Pass on the chunks with which a read begins, as long as each is one event of the shape.
 
-        It must begin where a chunk begins, and no part of an event may be held.
+        Returns how many bytes they are: nothing is done with the rest. The read must begin where a chunk begins, and
+        no part of an event may be held.
         """
-        start = data.find(_LINE_END, 0, _LONGEST_SIZE) + 2
-        before, after = self._before, self._after
-        if not data.startswith(before, start) or not data.endswith(after) or len(data) > self._longest:
-            return False
-        text = plain_text(data[start + len(before) : -len(after)])
-        if text is None or not is_size(data[: start - 2], len(data) - start - 2) or self._writer.is_closing():
-            return False
-        if not self._delivered.add_text(self.shape.index, text):
-            return False
-        self._relay.tokens_out += 1
-        self._writer.write(data)
-        if self._clock.wait_for_more(self._between_tokens_s) >= self._notes.note_at:
-            self._notes.note(self._relay, time.monotonic())
-        return True
+        before, after, add_text, index = self._before, self._after, self._delivered.add_text, self.shape.index
+        taken = events = 0
+        if self._writer.is_closing():
+            return 0
+        while taken < len(data):
+            start = data.find(_LINE_END, taken, taken + _LONGEST_SIZE) + 2
+            end = data.find(after, start)
+            if end < 0 or not data.startswith(before, start):
+                break
+            text = plain_text(data[start + len(before) : end])
+            end += len(after)
+            if text is None or end - start > self._longest or not is_size(data[taken : start - 2], end - start - 2):
+                break
+            if not add_text(index, text):
+                break
+            taken = end
+            events += 1
+        if events:
+            self._relay.tokens_out += events
+            self._writer.write(data if taken == len(data) else data[:taken])
+            if self._clock.wait_for_more(self._between_tokens_s) >= self._notes.note_at:
+                self._notes.note(self._relay, time.monotonic())
+        return taken
 
 
 def is_size(digits: bytes, size: int) -> bool:
@@ -107,8 +117,7 @@ def is_size(digits: bytes, size: int) -> bool:
     return digits == b"%x" % size or digits == b"%X" % size
 
 
-def is_one_chunk(data: bytes, body: bytes) -> bool:
-    """Return whether bytes of which llhttp handed on this body were one whole chunk."""
-    start = len(data) - len(body) - 2
-    framed = data.endswith(_LINE_END) and data.startswith(body, start) and data.startswith(_LINE_END, start - 2)
-    return framed and start > 2 and is_size(data[: start - 2], len(body))
+def ends_a_chunk(data: bytes, body: bytes) -> bool:
+    """Return whether the last bytes that llhttp handed on of a read were the end of a chunk, and all else framing."""
+    end = len(data) - 2
+    return len(body) > _LONGEST_SIZE and data.startswith(body, end - len(body)) and data.startswith(_LINE_END, end)

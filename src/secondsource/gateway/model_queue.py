@@ -86,6 +86,11 @@ class ModelQueue:
         if admission.evicted:
             self._answer_evicted()
 
+    def began(self, ticket: Ticket, exchange: Exchange) -> None:
+        """Learn from a first token whether worse lanes leave enough to better ones."""
+        unloaded_s = self.expectation.unloaded_s(exchange.size)
+        self._admission.began(ticket, exchange.first_token_s, unloaded_s, self._slots, time.monotonic())
+
     def ended(self, ticket: Ticket) -> None:
         """Note that a request has its answer, or that its client has left."""
         if ticket.state is State.RUNNING:
@@ -156,7 +161,7 @@ class ModelQueue:
 
 
 def _fingerprint(exchange: Exchange) -> int:
-    """Return what a client that was sent away is known by when it comes back, to any worker: its key, and what it asks."""
+    """Return what a client that comes back is known by, to any worker: its key, and what it asks."""
     known_by = blake2b(exchange.principal.sha256.encode(), digest_size=8)
     for value in exchange.ask.fields.values():
         known_by.update(value)

@@ -15,7 +15,7 @@ import msgspec
 
 from secondsource import __version__
 from secondsource.core.records import Outcome
-from secondsource.gateway.fast_path import FastPath, is_one_chunk
+from secondsource.gateway.fast_path import FastPath, ends_a_chunk
 
 KEPT_IDLE = 256
 LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
@@ -116,23 +116,25 @@ class UpstreamConnection(asyncio.Protocol):
         if call is None:
             self.close()  # a replica that speaks unasked is not to be trusted with the next request
             return
-        if self._between_chunks and call.fast_path is not None and call.fast_path.take(data):
-            return
+        size = len(data)
+        if self._between_chunks and call.fast_path is not None:
+            taken = call.fast_path.take(data)
+            if taken == size < LONG_READ:
+                return
+            data = data[taken:] if taken else data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._hand_on()
             self._fail(Outcome.GARBLED, f"not HTTP: {type(error).__name__}")
             return
-        if len(self._body) == 1 and self.call is call:
-            body = self._body.pop()
-            call.handler.on_body(body)
-            self._between_chunks = call.fast_path is not None and is_one_chunk(data, body)
-        elif self._body:
+        if self._body and self.call is call:
+            last = self._body[-1]
             self._hand_on()
+            self._between_chunks = call.fast_path is not None and ends_a_chunk(data, last)
         if self.ended and self.call is call:
             self._finish()
-        elif len(data) >= LONG_READ and not self._paused:
+        elif size >= LONG_READ and not self._paused:
             self.pause(paused=True)
             asyncio.get_running_loop().call_soon(self._take_turn, call)
 
@@ -144,7 +146,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self._body and self.call is not None:
             data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body.clear()
-            self._between_chunks = False
             self.call.handler.on_body(data)
 
     def _finish(self) -> None:

@@ -25,6 +25,10 @@ class EventShape:
         self.after = after  # with the blank line that ends the event
         self.index = index  # of the choice
 
+    def fits(self, event: bytes) -> bool:
+        """Return whether an event (without its blank line) is of this shape, whatever its text."""
+        return event.startswith(self.before) and event.endswith(self.after[:-2])
+
 
 def plain_text(raw: bytes) -> str | None:
     """Return what the inside of a JSON string says where that is what it is; None for escapes and for no text."""

@@ -66,8 +66,8 @@ class Relay:
         """Return what may leave now; after it, look at `failure` and `done`."""
         events = self._scanner.feed(data)
         out = self._read(events) if events else b""
-        if len(events) == 1 and self._plain is not None:
-            self._learn(events[0], self._plain)
+        if events and self._plain is not None:
+            self._learn(events[-1], self._plain)
         if self._scanner.too_long and self.failure is None and not self.done:
             self._fail(Outcome.GARBLED, "an event without end")
         return out
@@ -78,6 +78,8 @@ class Relay:
         return None if self._scanner.holds or self.complete else self._shape
 
     def _learn(self, event: bytes, choice: ChoiceDelta) -> None:
+        if self._shape is not None and self._shape.fits(event):
+            return
         if self._lessons * EVENTS_A_LESSON <= self.tokens_out:
             self._lessons += 1
             self._shape = shape_of(event, choice.index, choice.plain_text or "")
@@ -108,8 +110,8 @@ class Relay:
 
     def _read(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
-        self._plain = None
         for number, event in enumerate(events):
+            self._plain = None
             payload = payload_of(event)
             if payload is None or not payload.strip():
                 continue
