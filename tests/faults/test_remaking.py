@@ -12,6 +12,7 @@ from tests.faults.harness import Pool
 from tests.faults.judge import STREAM, STREAM_USAGE, assert_broken_openly, assert_whole
 from tests.faults.language_model import Quirk, ask
 from tests.faults.pair import Pair
+from tests.faults.wall import HABIT
 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "reply", "schema": {"type": "object"}}}
@@ -93,8 +94,9 @@ async def test_refused_prefill_is_found_out_once(
         assert_whole(await pair.gateway.ask(body), body)
         settle = ask("settle", size=20)
         assert_whole(await pair.gateway.ask(settle), settle)
-    assert sum(seen.trailing_assistant for seen in pair.second.seen) == 1
-    assert len(pair.second.seen) == 4
+    assert pair.second.probes.count(HABIT) == 1
+    assert not any(seen.trailing_assistant for seen in pair.second.seen)
+    assert len(pair.second.seen) == 3
 
 
 async def test_remade_answer_that_breaks_too_is_made_a_third_time(

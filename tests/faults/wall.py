@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from secondsource.gateway.wire.habit import GIVEN
 from tests.faults import connection as wire
 from tests.faults import language_model as lm
 from tests.faults import misbehave
@@ -22,7 +23,15 @@ from tests.faults.rendering import Answer
 from tests.faults.validity import malformed
 
 T = TypeVar("T")
+HABIT = "habit"  # among the probes
 WORK_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations")
+
+
+def asks_habit(body: dict[str, Any]) -> bool:
+    """Return whether the gateway asks, for itself, how this engine continues."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, dict) and last.get("content") == GIVEN
 
 
 class WallThread:
@@ -72,6 +81,7 @@ class Wall:
     script: deque[Fault] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)  # requests for work, in order of arrival
     probes: list[str] = field(default_factory=list)  # paths of everything else that was asked
+    habit_script: deque[Fault] = field(default_factory=deque)  # the faults of questions how it continues
     errors: list[Exception] = field(default_factory=list)  # the wall's own mistakes
     connections: int = 0
     port: int = 0
@@ -146,6 +156,11 @@ class Wall:
             await connection.write(self._about(path, body))
             return
         seen = Seen(len(self.seen), time.monotonic(), method, path, headers, body, HEALTHY)
+        if asks_habit(body):
+            self.probes.append(HABIT)
+            seen.fault = self.habit_script.popleft() if self.habit_script else HEALTHY
+            await self._work(connection, seen)
+            return
         self.seen.append(seen)
         if self.script:
             seen.fault = self.script.popleft()

@@ -8,6 +8,7 @@ import msgspec
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Noted, Outcome, Reserved, Settled
+from secondsource.gateway import habit
 from secondsource.gateway.fast_path import ChunkWriter, FastPath
 from secondsource.gateway.upstream import Call, FetchError, Headers, ReplicaClient
 from secondsource.gateway.wire import continuation, own_count, verdicts
@@ -125,6 +126,8 @@ class Attempt:
         self._share_mark = replica.clock.enter(self._started_ns)
         if self.plan.method is Method.TOKENS:
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+        elif habit.repeats(self.plan.ask.endpoint, self.plan.method, replica) is None:
+            self._preparing = asyncio.get_running_loop().create_task(self._learn())
         else:
             self._send(self.plan.ask.path, self._fields_body())
 
@@ -151,7 +154,7 @@ class Attempt:
                 self.owner.delivered,
                 plan.ask.endpoint,
                 plan.method,
-                repeats=self._repeats(),
+                repeats=habit.repeats(plan.ask.endpoint, plan.method, plan.replica) is True,
             )
         extra = plan.forwarded + b"x-request-id: %b\r\n" % plan.reserved.attempt_id.encode()
         if plan.ask.stream:
@@ -161,13 +164,14 @@ class Attempt:
         if self._paused:
             call.pause(paused=True)
 
-    def _repeats(self) -> bool | None:
-        """Return whether the replica says a given beginning again, or None where that has yet to be found out."""
-        replica = self.plan.replica
-        # How a text completion goes on says nothing of chats: its prompt is simply longer. And vLLM does not say it
-        # again unless it is asked to; guessing would take a model that repeats itself for one.
-        known = self.plan.ask.endpoint is not Endpoint.CHAT or replica.engine == "vllm"
-        return False if known else replica.state.prefill_repeats
+    async def _learn(self) -> None:
+        """Find out whether the replica's engine says a given beginning again, then send."""
+        try:
+            await habit.learn(self.plan.replica, self.plan.client, self._fetch)
+        except FetchError as error:
+            self._fail(error.outcome, error.detail)
+        else:
+            self._send(self.plan.ask.path, self._fields_body())
 
     async def _prepare(self) -> None:
         """Render the prompt at the replica and settle which ids have been made, then send."""
@@ -201,7 +205,8 @@ class Attempt:
         if answer.status in REFUSING:
             raise FetchError(Outcome.PREFILL_REFUSED, f"{path}: HTTP {answer.status}")
         if answer.status != 200:
-            raise FetchError(Outcome.SERVER_ERROR, f"{path}: HTTP {answer.status}")
+            outcome = Outcome.THROTTLED if answer.status == 429 else Outcome.SERVER_ERROR
+            raise FetchError(outcome, f"{path}: HTTP {answer.status}")
         return answer.body
 
     # -- reading
@@ -432,9 +437,6 @@ class Attempt:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
             replica.state.continuation_refused(exact=self.plan.method is Method.TOKENS)
-        learnt = self.plan.method is Method.PREFILL and self.plan.ask.endpoint is Endpoint.CHAT
-        if learnt and self._splice is not None and self._splice.repeats is not None:
-            replica.state.prefill_repeats = self._splice.repeats
 
     def note(self, relay: Relay | ImageRelay, now: float) -> None:
         """Tell the books what has been delivered so far, and set when to tell them next."""

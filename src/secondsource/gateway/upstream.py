@@ -323,6 +323,7 @@ class ReplicaClient:
     def __init__(self, target: Target, connect_timeout_s: float) -> None:
         self.target = target
         self._connect_timeout_s = connect_timeout_s
+        self.learning = asyncio.Lock()  # held by who finds out how its engine continues; the others wait for that
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
 

@@ -118,6 +118,8 @@ class Stage(Observer):
         client_of: Callable[[Replica], ReplicaClient] | None = None,
     ) -> None:
         self.router = router(*pools)
+        for state in self.router.pools:
+            state.prefill_repeats = False  # as it is known once a replica has been asked
         self.calls: list[Played] = []
         self.records: list[LedgerRecord] = []
         self.statuses: list[int] = []

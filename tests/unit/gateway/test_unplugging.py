@@ -24,7 +24,7 @@ def test_an_answer_goes_on_elsewhere_and_the_circuit_says_nothing() -> None:
     stage.call.streams(says("The lamp "))
     assert pull(stage, "a")
     assert stage.calls[0].aborted
-    stage.call.streams(says("The lamp was lit."), says("", finish="stop"), done=True)
+    stage.call.streams(says("was lit."), says("", finish="stop"), done=True)
     assert text_of(read(stage.connection.body)) == "The lamp was lit."
     assert stage.connection.body.endswith(DONE)
     first, second = (record for record in stage.records if isinstance(record, Reserved))
@@ -68,7 +68,7 @@ def test_a_stream_tells_in_comments_where_its_pieces_are_made_when_asked() -> No
         stage.call.streams(says("The "))
         stage.call.streams(says("lamp "))
         pull(stage, "a")
-        stage.call.streams(says("The lamp was lit."), says("", finish="stop"), done=True)
+        stage.call.streams(says("was lit."), says("", finish="stop"), done=True)
     assert not told(silent.connection.body)
     assert [(one["attempt"], one["supplier"], one["kind"]) for one in told(telling.connection.body)] == [
         (1, "a", "first"),

@@ -1,7 +1,7 @@
 """A second replica's answer made to go on where the first one's was cut. Pure; one `Splice` an attempt.
 
-Three ways to begin: EXACT goes on by itself; a PREFILL continuation may first repeat the prefix it was given (the
-engine's way, found out once and remembered); REMAKE is the whole answer again, and is good only as long as it
+Three ways to begin: EXACT goes on by itself; a PREFILL continuation first repeats the prefix it was given where that
+is the engine's way (`habit` finds out); REMAKE is the whole answer again, and is good only as long as it
 repeats what the client has. Events are rewritten to carry the answer's first id, so that a client sees one stream.
 """
 
@@ -15,8 +15,6 @@ from secondsource.gateway.wire.events import UsageReport
 from secondsource.gateway.wire.request import Endpoint
 
 Json = dict[str, Any]  # an event's own JSON: every key that we do not know is kept
-
-SURE_REPEAT = 16  # characters repeated that cannot be chance
 
 
 class DepartedError(Exception):
@@ -49,12 +47,11 @@ class Repeat:
 class Splice:
     """Rewrites the events of a continuing attempt; `feed` raises DepartedError for an answer that differs."""
 
-    def __init__(self, delivered: Delivered, endpoint: Endpoint, method: Method, *, repeats: bool | None) -> None:
+    def __init__(self, delivered: Delivered, endpoint: Endpoint, method: Method, *, repeats: bool) -> None:
         self._delivered = delivered
         self._chat = endpoint is Endpoint.CHAT
         self._method = method
         self._tokens_before = delivered.tokens
-        self.repeats = repeats  # what is known of the engine, and what this answer shows
         self.repeated = 0  # events that only said the given prefix again: nothing was made for them
         self._repeated: dict[tuple[int, str], Repeat] = {}
         self._undecided = ""  # text that may be a repetition of the prefix
@@ -66,7 +63,7 @@ class Splice:
         elif method is Method.PREFILL:
             text = delivered.choices[0].text
             self._gap = text[len(text.rstrip()) :] if self._chat else ""
-            if repeats is not False:
+            if repeats:
                 self._repeated[0, "text"] = Repeat(text.rstrip() if self._chat else text)
 
     def _expect(self, index: int, so_far: ChoiceSoFar) -> None:
@@ -144,12 +141,10 @@ class Splice:
                     raise DepartedError
                 del self._repeated[index, "text"]
                 self.repeated = 0
-                if len(repeat.expected) >= SURE_REPEAT:
-                    self.repeats = False
                 return self._without_gap(self._undecided + text)
             self._undecided += text
             if repeat.over and rest:
-                self._confirm(index, repeat)
+                del self._repeated[index, "text"]
                 rest = self._without_gap(rest)
                 self.repeated += self._method is Method.PREFILL and not rest and not all_said
                 return rest
@@ -168,11 +163,6 @@ class Splice:
         if not last:
             self._half = text[len(whole) :]
         return whole
-
-    def _confirm(self, index: int, repeat: Repeat) -> None:
-        del self._repeated[index, "text"]
-        if self._method is Method.PREFILL and len(repeat.expected) >= SURE_REPEAT:
-            self.repeats = True
 
     def _without_gap(self, text: str) -> str:
         while self._gap and text and text[0] == self._gap[0]:

@@ -15,7 +15,7 @@ def spliced_text(pieces: list[str], endpoint: Endpoint = Endpoint.CHAT) -> str:
     """What a client sees of a continuation by ids whose events carry `pieces`, the last with its finish reason."""
     delivered = Delivered(1 << 20)
     delivered.add(parse_chunk(b'{"id":"x","choices":[{"index":0,"delta":{"content":"so far"}}]}'), {})
-    splice = Splice(delivered, endpoint, Method.TOKENS, repeats=None)
+    splice = Splice(delivered, endpoint, Method.TOKENS, repeats=False)
     text = ""
     for number, piece in enumerate([*pieces, ""]):
         finish = "length" if number == len(pieces) else None
@@ -52,7 +52,7 @@ def test_a_text_completion_keeps_what_its_engine_says() -> None:
 def test_what_only_says_the_prefix_again_is_not_counted_as_made(texts: list[str], expected: str, made: int) -> None:
     delivered = Delivered(1 << 20)
     delivered.add(parse_chunk(says("what was said before\n")), {})
-    splice = Splice(delivered, Endpoint.CHAT, Method.PREFILL, repeats=None)
+    splice = Splice(delivered, Endpoint.CHAT, Method.PREFILL, repeats=True)
     relay = Relay(ask(), delivered, event_limit=1 << 20, strip_ids=False, splice=splice)
     out = relay.feed(stream(*(says(text) for text in texts), says("", finish="stop")))
     assert text_of(read(out)) == expected
