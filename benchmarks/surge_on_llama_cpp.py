@@ -1,6 +1,6 @@
-"""A short surge against a real gateway over llama.cpp's own server: five times what it can do, one part paid to nine.
+"""A surge against a real gateway over llama.cpp's own server: five times what it can do, one part paid to nine.
 
-.venv/bin/python -m benchmarks.surge_on_llama_cpp MODEL.gguf --seconds 60
+.venv/bin/python -m benchmarks.surge_on_llama_cpp MODEL.gguf --seconds 180
 
 Capacity is measured first, by as many clients as there are slots, each always asking llama.cpp itself. Everything
 runs on one machine, so that what the clients take is missing to the model.
@@ -48,14 +48,27 @@ def tokens_of(clients: list[Client]) -> int:
     return sum(one.tokens for client in clients for one in client.tries)
 
 
+def served(clients: list[Client]) -> float:
+    """Return which part of the paid requests got a whole answer."""
+    paid = of_lane(clients, PAID)
+    return sum(one.served for one in paid) / max(len(paid), 1)
+
+
+def by_quarter(clients: list[Client], seconds: float) -> list[tuple[float, float]]:
+    """Return the median and the longest time to the first token of paid requests, as the surge goes on."""
+    began = clients[0].came
+    quarters = [[one for one in clients if int(4.0 * (one.came - began) / seconds) == number] for number in range(4)]
+    return [(round(ttft_s(one, PAID, 0.5), 2), round(ttft_s(one, PAID, 1.0), 2)) for one in quarters]
+
+
 async def run(over: Stand, seconds: float) -> dict[str, object]:
     """Run everything and return the numbers."""
-    requests_per_s, tokens_per_s = await capacity(over, 15.0)
+    requests_per_s, tokens_per_s = await capacity(over, 30.0)
     load = Load(over.port, TOKENS, 1, SIZES)
-    alone = await load.run(20.0, SURGE * requests_per_s, free=False)
+    alone = await load.run(seconds / 2, SURGE * requests_per_s, free=False, seed=1)
     watching = asyncio.create_task(over.watch(seconds))
     began = time.monotonic()
-    surge = await load.run(seconds, SURGE * requests_per_s)
+    surge = await load.run(seconds, SURGE * requests_per_s, seed=1)
     made = tokens_of(surge) / (time.monotonic() - began)
     seen = await watching
     await load.end(15.0)
@@ -65,9 +78,12 @@ async def run(over: Stand, seconds: float) -> dict[str, object]:
         "capacity, tokens/s": tokens_per_s,
         "offered, requests/s": len(surge) / seconds,
         "paid requests": len(of_lane(surge, PAID)),
-        "paid in time (2 s)": in_time(surge, PAID),
+        "paid in time (2 s), alone and in the surge": (in_time(alone, PAID), in_time(surge, PAID)),
+        "paid served, alone and in the surge": (served(alone), served(surge)),
         "paid TTFT p50, alone and in the surge, s": (ttft_s(alone, PAID, 0.5), ttft_s(surge, PAID, 0.5)),
         "paid TTFT p90, alone and in the surge, s": (ttft_s(alone, PAID, 0.9), ttft_s(surge, PAID, 0.9)),
+        "paid TTFT p99, alone and in the surge, s": (ttft_s(alone, PAID, 0.99), ttft_s(surge, PAID, 0.99)),
+        "paid TTFT, quarter by quarter of the surge: median, most, s": by_quarter(surge, seconds),
         "tokens/s of answers ended in the surge, of capacity": made / tokens_per_s,
         "free requests": len(free),
         "free served": sum(one.served for one in free),
@@ -85,7 +101,7 @@ def main() -> None:
     """Print the numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=180.0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory, [port] = Path(name), free_ports(1)

@@ -22,6 +22,7 @@ from secondsource.policy.first_token import PredictionError
 from secondsource.policy.lanes import Lanes
 from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.places import Arrival, Places
+from secondsource.policy.reserve import Reserve
 
 SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
@@ -68,7 +69,7 @@ class Refused(NamedTuple):
 
 
 class _LaneState:
-    __slots__ = ("demand", "lane", "line", "place", "places", "queue", "shares")
+    __slots__ = ("demand", "lane", "line", "place", "places", "queue", "reserve", "shares")
 
     def __init__(self, lane: Lane, place: int, weights: Mapping[str, float], table: PlaceTable, now: float) -> None:
         self.lane = lane
@@ -77,6 +78,7 @@ class _LaneState:
         self.queue = FairQueue(self.shares)
         self.places = Places(self.shares, table)
         self.demand = Demand(now)
+        self.reserve = Reserve()
         self.line: deque[Ticket] = deque()  # those waiting, in order of arrival: whose time runs out first
 
 
@@ -152,6 +154,12 @@ class Admission:
         """Note a first token, against which its prediction is judged."""
         self.error.observed(ticket.predicted_s, now - ticket.arrived)
 
+    def began(self, ticket: Ticket, took_s: float, unloaded_s: float, slots: int, now: float) -> None:
+        """Note how long a first token took from arrival, and how long one of its size does without any load."""
+        state = self._lanes[ticket.lane]
+        if state.lane.ttft_s is not None:
+            state.reserve.first_token(took_s, unloaded_s, state.lane.ttft_s, slots, now)
+
     def forget(self, ticket: Ticket) -> None:
         """Note that a client has left, or has its answer; a ticket that waited no longer does."""
         if ticket.state is State.WAITING:
@@ -205,12 +213,13 @@ class Admission:
         """
         if not state.place:
             return 0
-        better = sum(other.demand.per_s(now) for other in self._lanes.values() if other.place < state.place)
-        load = min(better / self.rate.per_s, 0.99)
+        others = [other for other in self._lanes.values() if other.place < state.place]
+        kept = min(max(other.reserve.slots(now) for other in others), max(slots - 1, 0))
+        load = min(sum(other.demand.per_s(now) for other in others) / self.rate.per_s, 0.99)
         if load < 1e-3:
-            return 0
+            return kept
         most = max(int(slots * MOST_HEADROOM), min(slots // FEWEST_WITH_HEADROOM, 1))
-        return min(ceil(log(HEADROOM_MISSES) / log(load)), most)
+        return max(min(ceil(log(HEADROOM_MISSES) / log(load)), most), kept)
 
     def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:
         """Return how long a request of this tenant would wait: behind its own, or behind all if that is sooner."""
