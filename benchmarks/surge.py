@@ -47,12 +47,12 @@ async def capacity(over: Stand, slots: int, seconds: float) -> tuple[float, floa
     return served / seconds, tokens
 
 
-async def run(over: Stand, slots: int, surge_s: float, seed: int) -> dict[str, object]:
+async def run(over: Stand, slots: int, surge_s: float, alone_s: float, seed: int) -> dict[str, object]:
     """Run everything and return the numbers."""
     requests_per_s, tokens_per_s = await capacity(over, slots, 30.0)
     load = Load(over.port, TOKENS, seed)
     await load.run(5.0, NORMAL * requests_per_s)
-    alone = await load.run(surge_s, SURGE * requests_per_s, free=False, seed=seed)
+    alone = await load.run(alone_s, SURGE * requests_per_s, free=False, seed=seed)
     await load.run(10.0, NORMAL * requests_per_s)
     watching = asyncio.create_task(over.watch(surge_s))
     began = time.monotonic()
@@ -74,6 +74,7 @@ async def run(over: Stand, slots: int, surge_s: float, seed: int) -> dict[str, o
         "capacity, tokens/s": tokens_per_s,
         "offered in the surge, requests/s": len(surge) / surge_s,
         "surge, s": surge_s,
+        "paid alone, s": alone_s,
         "paid requests": len(of_lane(surge, PAID)),
         "paid in time (2 s)": in_time(surge, PAID),
         "paid TTFT p99 alone, s": ttft_s(alone, PAID, 0.99),
@@ -120,12 +121,16 @@ def main() -> None:
     """Print the numbers as a table, or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--alone-minutes", type=float, help="as long as the surge, if not given")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway")
     parser.add_argument("--slots", type=int, default=8, help="of each replica")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, stand(Path(directory), REPLICAS, given.slots) as over:
-        found = asyncio.run(run(over, given.slots, given.minutes * 60.0, given.seed))
+    surge_s = given.minutes * 60.0
+    alone_s = surge_s if given.alone_minutes is None else given.alone_minutes * 60.0
+    with tempfile.TemporaryDirectory() as name, stand(Path(name), REPLICAS, given.slots, given.workers) as over:
+        found = asyncio.run(run(over, given.slots, surge_s, alone_s, given.seed))
         ratios = [line for line in over.metrics().splitlines() if line.startswith("secondsource_first_token_pred")]
     if given.json:
         print(json.dumps(found))  # noqa: T201

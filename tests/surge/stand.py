@@ -20,6 +20,7 @@ TOKENS = {tenant: f"sk-{tenant}" for tenant in (*PAID_TENANTS, *FREE_TENANTS)}
 FLEET = """
 [gateway]
 state_dir = "{state}"
+workers = {workers}
 [suppliers.here]
 [[pools]]
 name = "here"
@@ -69,9 +70,11 @@ class Stand:
             return str(answer.read().decode())
 
     def rss_mib(self) -> float:
-        """Return the gateway's resident memory in MiB."""
-        status = Path(f"/proc/{self.gateway.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+        """Return the resident memory of the gateway's processes in MiB."""
+        pid = self.gateway.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        status = "".join(Path(f"/proc/{one}/status").read_text() for one in (pid, *workers))
+        return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
     def _get(self, url: str) -> Any:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -91,14 +94,14 @@ class Stand:
 
 
 @contextmanager
-def stand(directory: Path, count: int, slots: int) -> Iterator[Stand]:
+def stand(directory: Path, count: int, slots: int, workers: int = 1) -> Iterator[Stand]:
     """Start simulated replicas and a gateway over them, and end both."""
     command = [sys.executable, "-m", "tests.surge.replica", "--count", str(count), "--slots", str(slots)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as replicas:
         assert replicas.stdin
         assert replicas.stdout
         try:
-            with gateway_over(directory, json.loads(replicas.stdout.readline()), slots) as found:
+            with gateway_over(directory, json.loads(replicas.stdout.readline()), slots, workers=workers) as found:
                 yield found
         finally:
             replicas.stdin.close()
@@ -106,11 +109,13 @@ def stand(directory: Path, count: int, slots: int) -> Iterator[Stand]:
 
 
 @contextmanager
-def gateway_over(directory: Path, ports: list[int], slots: int, model: str = "chat") -> Iterator[Stand]:
+def gateway_over(
+    directory: Path, ports: list[int], slots: int, model: str = "chat", workers: int = 1
+) -> Iterator[Stand]:
     """Start a gateway over replicas on these ports, of so many slots each, and end it."""
     fleet, log = directory / "fleet.toml", directory / "gateway.log"
     urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
-    text = FLEET.format(state=directory / "state", replicas=urls, slots=slots, model=model)
+    text = FLEET.format(state=directory / "state", replicas=urls, slots=slots, model=model, workers=workers)
     for tenant, token in TOKENS.items():
         sha256 = hashlib.sha256(token.encode()).hexdigest()
         lane = PAID if tenant in PAID_TENANTS else FREE
