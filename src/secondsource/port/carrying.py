@@ -5,29 +5,31 @@ from secondsource.port.job import Depth, Step
 from secondsource.port.timeline import Spent, Walked
 
 _DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
-_PREFILL_LAYERS = 2  # of each kind
 
 
-def depth_of(config: ModelConfig, step: Step, *, whole: bool) -> Depth:
-    """Return how many layers of each kind to compile: all of them, or enough to see one between others.
+def depths_of(config: ModelConfig, step: Step, *, whole: bool) -> tuple[Depth, ...]:
+    """Return the depths to compile: all layers, or so few that the rest can be told from them.
 
-    In a decode step the first layers have their weights fetched by nothing before them, and the last fetch ahead for
-    none after them; from 8 layers on those between are alike. A prefill step multiplies more than it fetches.
+    Of a decode step one depth is enough: its first layers have their weights fetched by nothing before them, and the
+    last fetch ahead for none after them, but from 8 layers on those between are alike. The layers of a prefill are
+    not: what one of them takes is the difference of two depths, layers of both kinds being one kind here, since they
+    look at the same places and differ in their masks.
     """
     local = len(config.local_layers)
     full = config.layers - local
-    if whole or config.layers <= _DECODE_LAYERS:
-        return Depth(full, local)
-    layers = _DECODE_LAYERS if step == "decode" else _PREFILL_LAYERS
+    if whole or config.layers <= _DECODE_LAYERS or not full:
+        return (Depth(full, local),)
+    if step == "prefill":
+        return (Depth(1), Depth(1, 1) if local else Depth(2))
     if not local:
-        return Depth(layers)
-    each = layers // 2 if step == "decode" else layers
-    return Depth(min(full, each), min(local, each))
+        return (Depth(_DECODE_LAYERS),)
+    each = _DECODE_LAYERS // 2
+    return (Depth(min(full, each), min(local, each)),)
 
 
 def half(depth: Depth) -> Depth:
-    """Return the second depth of a straight line."""
-    return Depth(max(1, depth.full // 2) if depth.full else 0, max(1, depth.local // 2) if depth.local else 0)
+    """Return the second depth of a decode step's straight line."""
+    return Depth(max(1, depth.full // 2), depth.local // 2)
 
 
 def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent | None:

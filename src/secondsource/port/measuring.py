@@ -1,9 +1,10 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
-A decoder's layers are alike, so a program is compiled with a few of them. Its walk says when each layer ends, and the
-layers between the first and the last are those that a deeper program has more of. Arguments follow from the shapes.
-Temporaries are at most those of so many layers as many times over; where that is too much, a second depth is compiled
-and they are carried on in a straight line. `whole` compiles every layer instead.
+A decoder's layers are alike, so a program is compiled with a few of them. A decode step's walk says when each
+layer ends, and the layers between the first and the last are those that a deeper program has more of; a prefill is
+compiled at two depths and carried on in a straight line. Arguments follow from the shapes. A decode step's temporaries
+are at most those of so many layers as many times over; where that is too much, it is compiled at a second depth too.
+`whole` compiles every layer instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depth_of, half, line_of
+from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depths_of, half, line_of
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
@@ -124,37 +125,42 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
     config = setup.config
     whole = setup.whole or bool(setup.save_to)
     weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
-    wanted = [(program, depth_of(config, program.step, whole=whole)) for program in _programs(setup, steps)]
+    wanted = [(program, depths_of(config, program.step, whole=whole)) for program in _programs(setup, steps)]
     answer = run(_job(setup, wanted), setup.seconds, say)
-    found = _steps(answer, wanted, config)
+    found = _steps(answer.compiled, wanted, config)
     measured = Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=found, fault=answer.fault)
-    unsure = [(program, half(depth)) for program, depth in wanted if depth.layers < config.layers]
+    unsure = [(program, (half(one),)) for program, (one, *more) in wanted if not more and one.layers < config.layers]
     if answer.fault is not None or not unsure or (measured.fits and not measured.untimed):
         return measured
     if measured.least_bytes > setup.target.memory_bytes_per_device:
         return measured  # what is compiled already does not fit
     second = run(_job(setup, unsure), setup.seconds, say)
-    return msgspec.structs.replace(measured, steps=_steps(answer, wanted, config, second) or found, fault=second.fault)
+    both = _steps((*second.compiled, *answer.compiled), wanted, config)
+    return msgspec.structs.replace(measured, steps=both, fault=second.fault)
 
 
-def _job(setup: Setup, programs: Sequence[tuple[Program, Depth]]) -> Job:
+def _job(setup: Setup, programs: Sequence[tuple[Program, tuple[Depth, ...]]]) -> Job:
     return Job(
         config=setup.config,
         weights=setup.weights,
         cache=setup.cache,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple((program, (depth,)) for program, depth in programs),
+        programs=tuple(programs),
         save_to=setup.save_to,
     )
 
 
 def _steps(
-    answer: Answer, wanted: Sequence[tuple[Program, Depth]], config: ModelConfig, second: Answer | None = None
+    compiled: Sequence[Compiled], wanted: Sequence[tuple[Program, tuple[Depth, ...]]], config: ModelConfig
 ) -> tuple[Stepped, ...]:
-    shallow = {each.program: each for each in second.compiled} if second else {}
-    deep = {each.program: each for each in answer.compiled}
-    return tuple(_stepped(deep[program], shallow.get(program), config) for program, _depth in wanted if program in deep)
+    """Return the programs of which every depth that was wanted compiled; each at the two deepest that are there."""
+    found = []
+    for program, depths in wanted:
+        own = sorted((each for each in compiled if each.program == program), key=lambda each: each.depth.layers)
+        if len(own) >= len(depths):
+            found.append(_stepped(own[-1], own[-2] if len(own) > 1 else None, config))
+    return tuple(found)
 
 
 def _programs(setup: Setup, steps: Sequence[Step]) -> list[Program]:
@@ -212,7 +218,8 @@ def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) ->
     walked = compiled.walked
     if walked is None:
         return None
-    spent = carry_layers_on(walked, compiled.depth, config)
+    decode = compiled.program.step == "decode"
+    spent = carry_layers_on(walked, compiled.depth, config) if decode or shallow is None else None
     if spent is None and shallow is not None and shallow.walked is not None:
         spent = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
     if spent is None:

@@ -1,6 +1,6 @@
 import pytest
 
-from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depth_of, half
+from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depths_of, half
 from secondsource.port.job import Depth
 from secondsource.port.models import find_model
 from secondsource.port.timeline import Spent, Walked
@@ -17,14 +17,14 @@ def walked(*layers_s: float, before: float = 1.0, after: float = 2.0) -> Walked:
     return Walked(seconds=whole, cores_s=whole, memory_s=0.0, links_s=0.0, operations=1, layers=tuple(spent))
 
 
-def test_enough_layers_of_each_kind_are_compiled_to_see_one_between_others() -> None:
-    assert depth_of(LLAMA, "decode", whole=False) == Depth(8)
-    assert depth_of(LLAMA, "prefill", whole=False) == Depth(2)
-    assert depth_of(GEMMA, "decode", whole=False) == Depth(4, 4)
-    assert depth_of(GEMMA, "prefill", whole=False) == Depth(2, 2)
-    assert depth_of(GEMMA, "decode", whole=True) == Depth(10, 52)
+def test_few_layers_are_compiled_and_of_each_kind_some() -> None:
+    assert depths_of(LLAMA, "decode", whole=False) == (Depth(8),)
+    assert depths_of(LLAMA, "prefill", whole=False) == (Depth(1), Depth(2))
+    assert depths_of(GEMMA, "decode", whole=False) == (Depth(4, 4),)
+    assert depths_of(GEMMA, "prefill", whole=False) == (Depth(1), Depth(1, 1))
+    assert depths_of(GEMMA, "decode", whole=True) == (Depth(10, 52),)
     assert half(Depth(8)) == Depth(4)
-    assert half(Depth(2, 2)) == Depth(1, 1)
+    assert half(Depth(4, 4)) == Depth(2, 2)
 
 
 def test_the_first_layer_and_the_last_are_not_carried_on() -> None:

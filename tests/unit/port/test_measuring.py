@@ -18,27 +18,27 @@ def test_memory_decides_whether_it_fits() -> None:
 
 
 def test_what_surely_fits_is_compiled_once_and_its_temporaries_are_a_bound() -> None:
-    setup = ask().setup(2, 8)  # 32 layers: a decode step is compiled with 8, a prefill with 2
+    setup = ask().setup(2, 8)  # 32 layers: a decode step is compiled with 8, a prefill with 1 and 2
     compiler = FakeCompiler(temporaries_bytes=1_000_000)
     found = measure(setup, silent, ("decode", "prefill"), compiler)
     assert len(compiler.jobs) == 1
-    assert all(step.bound for step in found.steps)
-    assert found.temporaries_bytes == 16 * 1_000_002
+    assert [step.bound for step in found.steps] == [True, False, True]
+    assert found.temporaries_bytes == 4 * 1_000_008
     assert {step.arguments_bytes for step in found.steps} == {32_000}
 
 
 def test_a_bound_too_high_is_replaced_by_a_line() -> None:
     setup = ask().setup(2, 8)
     room = setup.target.memory_bytes_per_device - held(setup)
-    compiler = FakeCompiler(temporaries_bytes=room // 4)
+    compiler = FakeCompiler(temporaries_bytes=room // 3)
     found = measure(setup, silent, ("decode", "prefill"), compiler)
     assert [[depth.layers for _, depths in job.programs for depth in depths] for job in compiler.jobs] == [
-        [8, 2, 8],
-        [4, 1, 4],
+        [8, 1, 2, 8],
+        [4, 4],
     ]
     assert found.fits
     assert not any(step.bound for step in found.steps)
-    assert found.temporaries_bytes == room // 4 + 32  # a byte a layer, on the line
+    assert found.temporaries_bytes == room // 3 + 32  # a byte a layer, on the line
 
 
 def test_what_surely_does_not_fit_is_not_compiled_again() -> None:
