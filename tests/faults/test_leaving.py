@@ -46,12 +46,12 @@ async def booked(gateway: Gateway, wall: Wall) -> list[tuple[meter.Row, Seen]]:
 async def test_a_stream_is_cancelled_and_what_was_made_is_billed(
     make_wall: MakeWall, make_gateway: MakeGateway, after_events: int
 ) -> None:
-    wall = make_wall(pace=PACE)  # the whole answer would take a minute
+    wall = make_wall(pace=PACE)  # the whole answer would take a quarter of a minute
     gateway = make_gateway(Pool("only", (wall,)), timeouts=PATIENT)
     left_at: dict[str, float] = {}
 
     async def leave(number: int) -> None:
-        body = ask(f"leaving {number}", size=5000, **STREAM)
+        body = ask(f"leaving {number}", size=1500, **STREAM)
         received = await gateway.ask(body, leave_after=after_events)
         left_at[received.headers["x-request-id"]] = time.monotonic()
 
