@@ -6,7 +6,7 @@ import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Outcome
-from secondsource.policy.routing import Replica, Router, Wait, Wanted
+from secondsource.policy.routing import Need, Replica, Router, Wait, Wanted
 from tests.fleets import MODEL, pool, replica_of, router
 
 CHAT = Wanted(MODEL)
@@ -132,3 +132,31 @@ def test_a_model_is_ready_while_one_replica_is_not_known_to_be_down() -> None:
     assert over.ready(MODEL)
     take_down(over, "b")
     assert not over.ready(MODEL)
+
+
+def test_the_best_lane_goes_where_least_is_to_be_read_and_others_where_fewest_run() -> None:
+    over = router(pool("a", 4), seed=3)
+    for replica, unread, in_flight in zip(over.replicas, (500, 0, 900, 200), (3, 4, 2, 3), strict=True):
+        replica.unread, replica.in_flight = unread, in_flight
+    urgent = {over.choose(CHAT, 0.0) for _ in range(50)}
+    assert urgent == {over.replicas[1]}
+    others = Counter(over.choose(Wanted(MODEL, need=Need(urgent=False)), 0.0) for _ in range(200))
+    assert others.most_common(1)[0][0] is over.replicas[2]
+    assert over.replicas[1] not in others
+
+
+def test_a_replica_that_is_much_busier_is_no_better_for_having_read_all() -> None:
+    over = router(pool("a", 2))
+    idle, busy = over.replicas
+    idle.unread, busy.in_flight = 100, 5
+    assert {over.choose(CHAT, 0.0) for _ in range(20)} == {idle}
+    assert idle.has_read(100) == 0
+    assert idle.unread == 0
+
+
+def test_a_new_conversation_of_the_best_lane_makes_its_home_where_least_is_to_be_read() -> None:
+    over = router(pool("a", 4))
+    for replica in over.replicas[1:]:
+        replica.unread = 5000
+    homes = {over.choose(Wanted(MODEL, need=Need(blocks=(number << 40,))), 0.0) for number in range(1, 20)}
+    assert homes == {over.replicas[0]}
