@@ -39,8 +39,8 @@ def _bound_threads(threads: int) -> None:
 
 def _serve(arguments: argparse.Namespace, on_ready: Callable[[str], None]) -> None:
     # After the output is redirected and the threads are bounded: loading JAX does work of its own.
-    from secondsource.engine import starting  # noqa: PLC0415
-    from secondsource.engine.hosting import host, stopping_on_signals  # noqa: PLC0415
+    from secondsource.engine.service import starting  # noqa: PLC0415
+    from secondsource.engine.service.hosting import host, stopping_on_signals  # noqa: PLC0415
 
     starting.keep_compiled(starting.compiled_cache_directory())
     options = starting.StartOptions(

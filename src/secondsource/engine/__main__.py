@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from secondsource.core.errors import InputError, SecondsourceError
 
 if TYPE_CHECKING:  # it imports JAX, which may not be installed
-    from secondsource.engine.hosting import Hosted
+    from secondsource.engine.service.hosting import Hosted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         import jax  # noqa: F401, PLC0415 -- an extra: say so, and not with a traceback
     except ImportError as error:
         raise InputError("the engine needs JAX: pip install 'secondsource[engine]'") from error
-    from secondsource.engine import starting  # noqa: PLC0415
+    from secondsource.engine.service import starting  # noqa: PLC0415
 
     starting.keep_compiled(starting.compiled_cache_directory())
     options = starting.StartOptions(
@@ -68,7 +68,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _host(hosted: "Hosted") -> None:
-    from secondsource.engine.hosting import host, stopping_on_signals  # noqa: PLC0415
+    from secondsource.engine.service.hosting import host, stopping_on_signals  # noqa: PLC0415
 
     stop = asyncio.Event()
     with stopping_on_signals(stop):

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondsource.engine.stopping import TextStream
+from secondsource.engine.service.stopping import TextStream
 
 
 def pushed(stream: TextStream, pieces: list[bytes]) -> list[str]:

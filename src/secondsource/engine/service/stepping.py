@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from secondsource.engine import sampler
-from secondsource.engine.jobs import Job, Made, Sampling
-from secondsource.engine.sampler import Sampled, Settings
-from secondsource.engine.scheduler import Decode, Load, Prefill, Scheduler
+from secondsource.engine.service import sampler
+from secondsource.engine.service.jobs import Job, Made, Sampling
+from secondsource.engine.service.sampler import Sampled, Settings
+from secondsource.engine.service.scheduler import Decode, Load, Prefill, Scheduler
 
 _DTYPES = Settings(
     temperature=np.float32,

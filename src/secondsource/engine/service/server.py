@@ -13,14 +13,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from secondsource.engine import api_answer, api_request
-from secondsource.engine.api_answer import Growing, Shape
-from secondsource.engine.api_request import ApiError, DetokenizeRequest, TokenizeRequest
-from secondsource.engine.asking import Asked, Reader
-from secondsource.engine.jobs import Made
-from secondsource.engine.load_metrics import CONTENT_TYPE, LoadMetrics
-from secondsource.engine.prompting import Prompter, TextTokenizer, json_error
-from secondsource.engine.serving import Answers, BrokenError, FullError, Serving
+from secondsource.engine.service import api_answer, api_request
+from secondsource.engine.service.api_answer import Growing, Shape
+from secondsource.engine.service.api_request import ApiError, DetokenizeRequest, TokenizeRequest
+from secondsource.engine.service.asking import Asked, Reader
+from secondsource.engine.service.jobs import Made
+from secondsource.engine.service.load_metrics import CONTENT_TYPE, LoadMetrics
+from secondsource.engine.service.prompting import Prompter, TextTokenizer, json_error
+from secondsource.engine.service.serving import Answers, BrokenError, FullError, Serving
 
 OWNER = "secondsource-engine"  # how the engine names itself in `/v1/models`
 _MOST_BODY_BYTES = 8 * 1024 * 1024

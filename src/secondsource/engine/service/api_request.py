@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from secondsource.core.grammars import GRAMMARS
-from secondsource.engine.jobs import Sampling
-from secondsource.engine.sampler import MOST_TOP_LOGPROBS
+from secondsource.engine.service.jobs import Sampling
+from secondsource.engine.service.sampler import MOST_TOP_LOGPROBS
 
 MOST_CHOICES = 16
 _NOTHING: tuple[Any, ...] = (None, False, "", [], {}, "none", "text")

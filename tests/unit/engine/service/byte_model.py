@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from secondsource.core.errors import InputError
-from secondsource.engine.hosting import Hosted, host
-from secondsource.engine.stepping import Stepper
+from secondsource.engine.service.hosting import Hosted, host
+from secondsource.engine.service.stepping import Stepper
 
 END = 256
 VOCABULARY = 257

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from secondsource.engine.jobs import Job, Made, Sampling
-from secondsource.engine.stepping import Stepper
-from tests.unit.engine.remembering_runner import VOCABULARY, RememberingRunner, logits_after
+from secondsource.engine.service.jobs import Job, Made, Sampling
+from secondsource.engine.service.stepping import Stepper
+from tests.unit.engine.service.remembering_runner import VOCABULARY, RememberingRunner, logits_after
 
 GREEDY = Sampling(temperature=0.0)
 ROUGH = Sampling(temperature=1.3, top_k=20, top_p=0.9, seed=99)

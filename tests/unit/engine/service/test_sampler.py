@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from secondsource.engine import sampler
-from secondsource.engine.sampler import Marks, Sampled, Settings
+from secondsource.engine.service import sampler
+from secondsource.engine.service.sampler import Marks, Sampled, Settings
 
 VOCABULARY = 97
 DRAWS = 2000

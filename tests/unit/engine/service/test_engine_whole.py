@@ -4,9 +4,9 @@ import functools
 
 import pytest
 
-from secondsource.engine.jobs import Job, Sampling
 from secondsource.engine.runner import Runner, RunnerOptions
-from secondsource.engine.stepping import Stepper
+from secondsource.engine.service.jobs import Job, Sampling
+from secondsource.engine.service.stepping import Stepper
 from tests.unit.engine.tiny import tiny_model
 
 SLOTS, TOKENS = 3, 10

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from secondsource.engine.jobs import Job, Made
-from secondsource.engine.load_metrics import LoadMetrics
-from secondsource.engine.scheduler import Load
-from secondsource.engine.stepping import Stepper
+from secondsource.engine.service.jobs import Job, Made
+from secondsource.engine.service.load_metrics import LoadMetrics
+from secondsource.engine.service.scheduler import Load
+from secondsource.engine.service.stepping import Stepper
 
 MOST_WAITING_PER_SLOT = 8
 _BROKEN = "the engine failed; see its log"

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from secondsource.engine.jobs import Made
-from secondsource.engine.stopping import TextStream
+from secondsource.engine.service.jobs import Made
+from secondsource.engine.service.stopping import TextStream
 
 Json = dict[str, Any]
 

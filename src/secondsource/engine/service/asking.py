@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from secondsource.engine import api_request
-from secondsource.engine.api_answer import Shape
-from secondsource.engine.api_request import ApiError, ChatRequest, CompletionRequest, Generation
-from secondsource.engine.jobs import Job, Sampling
-from secondsource.engine.prompting import Prompter, TextTokenizer, limit_of
+from secondsource.engine.service import api_request
+from secondsource.engine.service.api_answer import Shape
+from secondsource.engine.service.api_request import ApiError, ChatRequest, CompletionRequest, Generation
+from secondsource.engine.service.jobs import Job, Sampling
+from secondsource.engine.service.prompting import Prompter, TextTokenizer, limit_of
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's, for a text completion without a limit
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondsource.engine.scheduler import Decode, Load, Prefill, Scheduler
+from secondsource.engine.service.scheduler import Decode, Load, Prefill, Scheduler
 
 
 def scheduler(*, slots: int = 2, chunk: int = 4) -> Scheduler:

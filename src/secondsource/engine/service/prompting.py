@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from secondsource.core.errors import InputError
-from secondsource.engine.api_request import ApiError, ChatRequest, TokenizeRequest, plain_messages
+from secondsource.engine.service.api_request import ApiError, ChatRequest, TokenizeRequest, plain_messages
 
 
 class TextTokenizer(Protocol):

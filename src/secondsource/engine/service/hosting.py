@@ -12,11 +12,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from secondsource.core.addresses import is_loopback
 from secondsource.core.errors import InputError
-from secondsource.engine.load_metrics import LoadMetrics
-from secondsource.engine.prompting import Prompter, Template, TextTokenizer
-from secondsource.engine.server import Api
-from secondsource.engine.serving import Serving
-from secondsource.engine.stepping import Stepper
+from secondsource.engine.service.load_metrics import LoadMetrics
+from secondsource.engine.service.prompting import Prompter, Template, TextTokenizer
+from secondsource.engine.service.server import Api
+from secondsource.engine.service.serving import Serving
+from secondsource.engine.service.stepping import Stepper
 
 _GRACE_S = 30  # for answers that run when a stop is asked for
 

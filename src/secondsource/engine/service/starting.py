@@ -9,12 +9,12 @@ import platformdirs
 
 from secondsource.engine.abstract import WeightFormat
 from secondsource.engine.cache import CacheFormat
-from secondsource.engine.hosting import Hosted
 from secondsource.engine.load import load_model
 from secondsource.engine.runner import Runner, RunnerOptions
-from secondsource.engine.stepping import Stepper
+from secondsource.engine.service.hosting import Hosted
+from secondsource.engine.service.stepping import Stepper
 
-_SMALLEST_CONTEXT_BUCKET = 512
+_SMALLEST_CONTEXT_BUCKET = 256
 _CONTEXT_BUCKET_FACTOR = 4
 
 

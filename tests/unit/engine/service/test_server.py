@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from secondsource.core.errors import InputError
-from tests.unit.engine.byte_model import ByteRunner, answer_to, hosted
+from tests.unit.engine.service.byte_model import ByteRunner, answer_to, hosted
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 8}
 PROMPT = b"user: Hello\nassistant: "
@@ -230,7 +230,7 @@ async def test_a_request_through_a_strangers_name_is_refused(client: httpx.Async
 
 
 async def test_no_address_but_this_machines_own_is_listened_on() -> None:
-    from secondsource.engine.hosting import _listen
+    from secondsource.engine.service.hosting import _listen
 
     with pytest.raises(InputError, match="own addresses only"):
         _listen("0.0.0.0", 0)
