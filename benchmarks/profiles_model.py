@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from profiles_points import Point
+from profiles_points import BARE, Point
 from scipy.optimize import least_squares
 
 from secondsource.profiles.roofline import PHYSICAL, TERM_NAMES
@@ -21,7 +21,7 @@ FAMILIES = {
     "nvidia-blackwell": ("b200-sxm", "b300-sxm"),
     "google-tpu": ("tpu-v5e", "tpu-v6e", "tpu7x"),
 }
-ENGINES = ("vllm", "sglang", "trtllm", "sglang-jax", "vllm-tpu")  # vLLM, and a bare JAX program, are the reference
+ENGINES = ("vllm", "sglang", "trtllm", "sglang-jax", "vllm-tpu")  # vLLM is the reference
 PRIORS = {
     "dense_weights": (1.3, 0.08),
     "expert_weights": (1.4, 0.15),
@@ -77,19 +77,27 @@ class Fit:
         return self._seconds(points, np.array([point.first_terms() for point in points]))
 
     def _seconds(self, points: Sequence[Point], terms: Floats) -> Floats:
-        family, engine = _indexes(points)
-        weighted = terms * self.coefficients[family]
+        weighted = terms * self.coefficients[_families(points)]
         physical = weighted[:, : len(PHYSICAL)].sum(axis=1)
         overhead = weighted[:, len(PHYSICAL) :].sum(axis=1)
-        factors = self.engines[engine]
+        factors = _factors(points, self.engines)
         return np.maximum(physical * factors[:, 0], terms[:, : len(PHYSICAL)].max(axis=1)) + overhead * factors[:, 1]
 
 
-def _indexes(points: Sequence[Point]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _families(points: Sequence[Point]) -> NDArray[np.int64]:
     families = {chip: row for row, chips in enumerate(FAMILIES.values()) for chip in chips}
-    family = np.array([families[point.replica.chip.name] for point in points])
-    engine = np.array([ENGINES.index(point.engine) if point.engine in ENGINES else 0 for point in points])
-    return family, engine
+    return np.array([families[point.replica.chip.name] for point in points])
+
+
+def _factors(points: Sequence[Point], engines: Floats) -> Floats:
+    """Return both factors of each point's engine.
+
+    A bare JAX step is a compiled program as sglang-jax's are, so it has that engine's factor on the physical part;
+    what a server adds around the step it has not.
+    """
+    rows = {name: engines[row] for row, name in enumerate(ENGINES)}
+    rows[BARE] = np.array([rows["sglang-jax"][0], 1.0])
+    return np.array([rows.get(point.engine, rows["vllm"]) for point in points])
 
 
 def fit(points: Sequence[Point]) -> Fit:
@@ -108,12 +116,12 @@ def fit(points: Sequence[Point]) -> Fit:
         engines = np.vstack([np.zeros((1, 2)), vector[start.size :].reshape(-1, 2)])
         return Fit(np.exp(logs), np.exp(engines))
 
-    family, engine = _indexes(points)
+    family = _families(points)
 
     def residuals(vector: Floats) -> Floats:
         candidate = unpack(vector)
         weighted = terms * candidate.coefficients[family]
-        factors = candidate.engines[engine]
+        factors = _factors(points, candidate.engines)
         physical = weighted[:, : len(PHYSICAL)].sum(axis=1) * factors[:, 0]
         overhead = weighted[:, len(PHYSICAL) :].sum(axis=1) * factors[:, 1]
         errors = (np.log(physical + overhead) - measured) * weights / NOISE

@@ -1,8 +1,8 @@
 """Published serving measurements as points for the profiles' fit.
 
-Reads three public collections, each in the form its publisher gives it: the serving points that ship with
-ai-dynamo/aiconfigurator (`aic_silicon_all.parquet`), step times of jax-ml/jax-llm-examples (`tpu_step_times.csv`)
-and served rates of sglang-jax and of Google's TPU recipes (`tpu_served.csv`, `tpu_published_llm.csv`).
+Reads three public collections: the serving points that ship with ai-dynamo/aiconfigurator
+(`aic_silicon_all.parquet`), served rates of sglang-jax and of Google's TPU recipes (`tpu_served.csv`,
+`tpu_published_llm.csv`), and step times of jax-ml/jax-llm-examples, typed in `tpu_steps.csv` beside this file.
 """
 
 import csv
@@ -10,13 +10,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet
 
 from secondsource.catalog.records import Chip
 from secondsource.core.errors import InputError
 from secondsource.profiles.architecture import Architecture
 from secondsource.profiles.models import one_model
-from secondsource.profiles.roofline import Precision, Replica, decode_terms, most_sequences, prefill_terms
+from secondsource.profiles.roofline import Precision, Replica, Terms, decode_terms, most_sequences, prefill_terms
 
 CHIPS = {
     "h100_sxm": "h100-sxm",
@@ -29,6 +30,12 @@ CHIPS = {
     "tpu-v7x-ironwood": "tpu7x",
 }
 _PRECISIONS = {"fp8_block": "fp8", "float16": "bf16", None: "bf16"}
+STEPS = Path(__file__).with_name("tpu_steps.csv")
+# Tokens in each slot of the published step times. Not published; their kernel reads only what is filled, and their
+# prefill times rule out prompts above 870 tokens (the data sheet's peak), which are padded to a power of two.
+FILLED = 1024
+STEADY = 0.9  # of the labelled concurrency that must have been there, for a row to be of a steady state
+BARE = "jax"  # a compiled step without a server around it
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,19 @@ class Point:
         decode = decode_terms(self.model, self.replica, self.running, context)
         tokens = self.running * self.input_tokens / self.output_tokens
         prefill = prefill_terms(self.model, self.replica, tokens, max(1.0, self.input_tokens))
-        return tuple(map(sum, zip(decode.values(), prefill.values(), strict=True)))
+        if self.engine == BARE:  # nothing is scheduled, sampled by a host or turned into text
+            decode = msgspec.structs.replace(decode, step=0.0, sequences=0.0)
+        return _added(decode, prefill)
 
     def first_terms(self) -> tuple[float, ...]:
         """Return the terms of one prompt's own way through an idle replica."""
         decode = decode_terms(self.model, self.replica, 1, self.input_tokens)
         prefill = prefill_terms(self.model, self.replica, self.input_tokens, max(1.0, self.input_tokens))
-        return tuple(map(sum, zip(decode.values(), prefill.values(), strict=True)))
+        return _added(decode, prefill)
+
+
+def _added(decode: Terms, prefill: Terms) -> tuple[float, ...]:
+    return tuple(map(sum, zip(decode.values(), prefill.values(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ def _layout(row: dict[str, object]) -> tuple[int, int]:
 
 def tpu_points(directory: Path, chips: dict[str, Chip]) -> tuple[Point, ...]:
     """Return the TPU rows that give a time per step, or a rate at a concurrency."""
-    points = [_step_point(row, chips) for row in _rows(directory / "tpu_step_times.csv")]
+    points = [_step_point(row, chips) for row in _rows(STEPS)]
     for name in ("tpu_served.csv", "tpu_published_llm.csv"):
         points += [_served_point(row, chips) for row in _rows(directory / name) if row["concurrency"]]
     return tuple(points)
@@ -160,17 +173,28 @@ def _step_point(row: dict[str, str], chips: dict[str, Chip]) -> Point:
     ways = int(row["tensor_parallel"])
     return Point(
         model=one_model(row["model"]),
-        replica=Replica(chip=chips[CHIPS[row["chip"]]], chips=ways, precision=Precision(row["weights"])),
-        engine="jax",
+        replica=Replica(
+            chip=chips[CHIPS[row["chip"]]],
+            chips=ways,
+            precision=Precision(row["weights"]),
+            cache_bytes=int(row["cache_bytes"]),
+        ),
+        engine=BARE,
         concurrency=float(row["batch"]) / int(row["data_parallel"]),
         input_tokens=0.0,
-        output_tokens=2 * float(row["context_tokens"]),  # a mean context of what the row says
-        tpot_s=1 / float(row["decode_steps_per_s"]),
+        output_tokens=2.0 * FILLED,  # a mean context of what is filled
+        tpot_s=1 / float(row["steps_per_s"]),
     )
 
 
 def _served_point(row: dict[str, str], chips: dict[str, Chip]) -> Point:
     concurrency, rate = float(row["concurrency"]), float(row["out_tok_s_total"])
+    ttft_s = float(row["ttft_mean_ms"]) / 1e3 if row["ttft_mean_ms"] else None
+    tpot_s = float(row["tpot_mean_ms"]) / 1e3 if row["tpot_mean_ms"] else concurrency / rate
+    if ttft_s is not None:
+        there = rate / float(row["osl"]) * (ttft_s + (float(row["osl"]) - 1) * tpot_s)  # on average, by Little's law
+        if there < STEADY * concurrency:  # a burst that drained: its batch is known, a steady rate is not
+            concurrency, ttft_s = there, None
     return Point(
         model=one_model(row["model"]),
         replica=Replica(
@@ -182,8 +206,8 @@ def _served_point(row: dict[str, str], chips: dict[str, Chip]) -> Point:
         concurrency=concurrency,
         input_tokens=float(row["isl"]),
         output_tokens=float(row["osl"]),
-        tpot_s=float(row["tpot_mean_ms"]) / 1e3 if row["tpot_mean_ms"] else concurrency / rate,
-        ttft_s=float(row["ttft_mean_ms"]) / 1e3 if row["ttft_mean_ms"] else None,
+        tpot_s=tpot_s,
+        ttft_s=ttft_s,
     )
 
 
