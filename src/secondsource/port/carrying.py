@@ -1,34 +1,32 @@
 """From a few layers to all of them: which are compiled, and how their figures are carried on to the model's depth."""
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.job import Depth, Step
+from secondsource.port.job import Depth, Program
 from secondsource.port.timeline import Spent, Walked
 
 _DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
 
 
-def depths_of(config: ModelConfig, step: Step, *, whole: bool) -> tuple[Depth, ...]:
+def depths_of(config: ModelConfig, program: Program, *, whole: bool) -> tuple[Depth, ...]:
     """Return the depths to compile: all layers, or so few that the rest can be told from them.
 
-    Of a decode step one depth is enough: its first layers have their weights fetched by nothing before them, and the
-    last fetch ahead for none after them, but from 8 layers on those between are alike. The layers of a prefill are
-    not: what one of them takes is the difference of two depths, layers of both kinds being one kind here, since they
-    look at the same places and differ in their masks.
+    Two depths make a line for memory. The time of a decode step needs one: its first layers have their weights fetched
+    by nothing before them, and the last fetch ahead for none after them, but from 8 layers on those between are alike.
+    The layers of a prefill are not: what one of them takes is the difference of two depths, layers of both kinds being
+    one kind here, since they look at the same places and differ in their masks.
     """
     local = len(config.local_layers)
     full = config.layers - local
     if whole or config.layers <= _DECODE_LAYERS or not full:
         return (Depth(full, local),)
-    if step == "prefill":
+    if program.step == "prefill":
         return (Depth(1), Depth(1, 1) if local else Depth(2))
-    if not local:
-        return (Depth(_DECODE_LAYERS),)
     each = _DECODE_LAYERS // 2
-    return (Depth(min(full, each), min(local, each)),)
+    deep = Depth(min(full, each), min(local, each)) if local else Depth(_DECODE_LAYERS)
+    return (deep,) if program.filled_tokens else (_half(deep), deep)
 
 
-def half(depth: Depth) -> Depth:
-    """Return the second depth of a decode step's straight line."""
+def _half(depth: Depth) -> Depth:
     return Depth(max(1, depth.full // 2), depth.local // 2)
 
 
@@ -61,11 +59,6 @@ def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent 
         links_s=whole("links_s"),
         operations=round(whole("operations")),
     )
-
-
-def at_most(value: float, depth: Depth, config: ModelConfig) -> float:
-    """Return what a figure that grows with the layers comes to at most, from its value at a depth."""
-    return value * config.layers / depth.layers
 
 
 def carry_on(shallow: float, deep: float, depths: tuple[Depth, Depth], config: ModelConfig) -> float:

@@ -1,18 +1,18 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
 A decoder's layers are alike, so a program is compiled with a few of them. A decode step's walk says when each
-layer ends, and the layers between the first and the last are those that a deeper program has more of; a prefill is
-compiled at two depths and carried on in a straight line. Arguments follow from the shapes. A decode step's temporaries
-are at most those of so many layers as many times over; where that is too much, it is compiled at a second depth too.
-`whole` compiles every layer instead.
+layer ends, and the layers between the first and the last are those that a deeper program has more of. Arguments follow
+from the shapes. Temporaries, and the time of a prefill, are carried on in a straight line from two depths. `whole`
+compiles every layer instead.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depths_of, half, line_of
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of, line_of
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
@@ -56,12 +56,9 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True):
 
     step: Step
     filled_tokens: int = 0  # as in `Setup`
-    layers: int  # that were compiled
     arguments_bytes: int
-    least_extra_bytes: int  # temporaries, outputs and code of the layers that were compiled
-    temporaries_bytes: int  # with outputs and code
-    bound: bool  # temporaries are at most so many: those of the layers compiled, as many times over
-    compile_s: float  # of processor time; at most, likewise
+    temporaries_bytes: int  # with outputs and code; of slots filled in part, those of the layers compiled
+    compile_s: float  # of processor time, likewise
     timed: Timed | None  # None: the compiler gives no cycles
 
 
@@ -75,8 +72,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None
 
     def step(self, wanted: Step) -> Stepped | None:
-        """Return one of the steps, where it compiled: the decode step with slots as full as the setup says."""
-        return next((step for step in self.steps if step.step == wanted), None)
+        """Return one of the steps, where it compiled.
+
+        Of decode steps it is the quicker one: the program for full slots serves slots filled in part as well, and is
+        the quicker where cutting the cache to what is filled costs a copy of it.
+        """
+        found = [step for step in self.steps if step.step == wanted]
+        return min(found, key=lambda step: step.timed.seconds if step.timed else math.inf, default=None)
 
     @property
     def full_decode(self) -> Stepped | None:
@@ -85,25 +87,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def temporaries_bytes(self) -> int:
-        """What the hungriest step needs beside its arguments."""
-        return max((step.temporaries_bytes for step in self.steps), default=0)
+        """What the hungriest step with full slots needs beside its arguments."""
+        return max((step.temporaries_bytes for step in self.steps if not step.filled_tokens), default=0)
 
     @property
     def padding_bytes(self) -> int:
         """What the compiler's layouts add to weights and cache."""
         held = self.weights_bytes + self.cache_bytes
         return max(0, *(step.arguments_bytes - held for step in self.steps), 0)
-
-    @property
-    def least_bytes(self) -> int:
-        """What is needed in any case: weights, cache, and what the layers that were compiled need beside them."""
-        extra = max((step.least_extra_bytes for step in self.steps), default=0)
-        return self.weights_bytes + self.cache_bytes + self.padding_bytes + extra
-
-    @property
-    def untimed(self) -> bool:
-        """Whether a step's layers could not be told apart, though the compiler gives cycles."""
-        return bool(self.setup.target.cycles_per_s) and any(step.timed is None for step in self.steps)
 
     @property
     def compiles(self) -> bool | None:
@@ -125,36 +116,24 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
     config = setup.config
     whole = setup.whole or bool(setup.save_to)
     weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
-    wanted = [(program, depths_of(config, program.step, whole=whole)) for program in _programs(setup, steps)]
-    answer = run(_job(setup, wanted), setup.seconds, say)
-    found = _steps(answer.compiled, wanted, config)
-    measured = Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=found, fault=answer.fault)
-    unsure = [(program, (half(one),)) for program, (one, *more) in wanted if not more and one.layers < config.layers]
-    if answer.fault is not None or not unsure or (measured.fits and not measured.untimed):
-        return measured
-    if measured.least_bytes > setup.target.memory_bytes_per_device:
-        return measured  # what is compiled already does not fit
-    second = run(_job(setup, unsure), setup.seconds, say)
-    both = _steps((*second.compiled, *answer.compiled), wanted, config)
-    return msgspec.structs.replace(measured, steps=both, fault=second.fault)
-
-
-def _job(setup: Setup, programs: Sequence[tuple[Program, tuple[Depth, ...]]]) -> Job:
-    return Job(
-        config=setup.config,
+    job = Job(
+        config=config,
         weights=setup.weights,
         cache=setup.cache,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple(programs),
+        programs=tuple((each, depths_of(config, each, whole=whole)) for each in _programs(setup, steps)),
         save_to=setup.save_to,
     )
+    answer = run(job, setup.seconds, say)
+    found = _steps(answer.compiled, job.programs, config)
+    return Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=found, fault=answer.fault)
 
 
 def _steps(
     compiled: Sequence[Compiled], wanted: Sequence[tuple[Program, tuple[Depth, ...]]], config: ModelConfig
 ) -> tuple[Stepped, ...]:
-    """Return the programs of which every depth that was wanted compiled; each at the two deepest that are there."""
+    """Return the programs of which every depth that was wanted compiled."""
     found = []
     for program, depths in wanted:
         own = sorted((each for each in compiled if each.program == program), key=lambda each: each.depth.layers)
@@ -164,10 +143,10 @@ def _steps(
 
 
 def _programs(setup: Setup, steps: Sequence[Step]) -> list[Program]:
-    """Return what is to be compiled: beside a decode step with slots filled in part, one with full slots for memory."""
-    found = [_program(setup, step, setup.filled_tokens) for step in steps]
-    if setup.filled_tokens and "decode" in steps:
-        found.append(_program(setup, "decode", 0))
+    """Return what is to be compiled: steps with full slots, and for its time a decode step with slots partly filled."""
+    found = [_program(setup, step, 0) for step in steps]
+    if setup.filled_tokens and "decode" in steps and setup.target.cycles_per_s:
+        found.append(_program(setup, "decode", setup.filled_tokens))
     return found
 
 
@@ -188,17 +167,14 @@ def _stepped(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) 
 
     def at_depth(figure: Callable[[Compiled], float]) -> float:
         if shallow is None:
-            return at_most(figure(compiled), depth, config)
+            return figure(compiled)
         return carry_on(figure(shallow), figure(compiled), (shallow.depth, depth), config)
 
     return Stepped(
         step=compiled.program.step,
         filled_tokens=compiled.program.filled_tokens,
-        layers=depth.layers,
         arguments_bytes=_arguments(compiled, config),
-        least_extra_bytes=_extra(compiled),
         temporaries_bytes=round(at_depth(_extra)),
-        bound=shallow is None and depth.layers < config.layers,
         compile_s=at_depth(lambda each: each.seconds),
         timed=_timed(compiled, shallow, config),
     )
@@ -208,7 +184,7 @@ def _arguments(compiled: Compiled, config: ModelConfig) -> int:
     """Return what weights and cache of all layers take: the compiled ones', and as much for each more of a kind."""
     depth, held = compiled.depth, compiled.layer_bytes
     if len(held) != depth.layers:
-        return round(at_most(compiled.arguments_bytes, depth, config))
+        return round(compiled.arguments_bytes * config.layers / depth.layers)
     local = len(config.local_layers)
     more = (local - depth.local) * held[0] + (config.layers - local - depth.full) * held[-1]
     return compiled.arguments_bytes + more

@@ -126,7 +126,7 @@ def make_report(findings: Findings, catalog: Catalog, as_of: str) -> Report:
             findings.tpot_s,
             findings.ttft_s,
         ),
-        evidence=_evidence(seconds, measured),
+        evidence=_evidence(seconds),
         error=_errors(seconds, findings.chip, ahead, setup),
         compiler=_compiler(setup.target.platform),
         as_of=as_of,
@@ -197,7 +197,7 @@ def _shapes(measured: Measured) -> Shapes:
     setup = measured.setup
     options = buckets(setup.context_tokens, setup.chunk_tokens)
     found = shapes_of_a_day(options, setup.prompt_tokens, setup.context_tokens - setup.prompt_tokens)
-    decode, prefill = measured.step("decode"), measured.step("prefill")
+    decode, prefill = measured.full_decode, measured.step("prefill")
     cold = None
     if decode and prefill:
         steps = sum(1 for chunk, _context in found if chunk == 0)
@@ -205,17 +205,15 @@ def _shapes(measured: Measured) -> Shapes:
     return Shapes(requests=REQUESTS_A_DAY, programs=len(found), cold_compile_s=cold)
 
 
-def _evidence(seconds: _Seconds, measured: Measured) -> dict[str, Figure]:
-    few = min((step.layers for step in measured.steps if step.bound), default=0)
-    bound = f"; temporaries at most: those of {few} layers or more, as many times over" if few else ""
+def _evidence(seconds: _Seconds) -> dict[str, Figure]:
     if seconds.served:
         time = Figure(
             evidence="profile", how="coefficients fitted to published serving points; the compiler gives none"
         )
-        memory = Figure(evidence="compiler", how=f"its own allocation, that it fits is our sum{bound}")
+        memory = Figure(evidence="compiler", how="its own allocation; that it fits is our sum, no compiler checks it")
     else:
         time = Figure(evidence="compiler", how="its estimated cycles, walked; links and copies by the data sheet")
-        memory = Figure(evidence="compiler", how=f"its own allocation of a program for this chip{bound}")
+        memory = Figure(evidence="compiler", how="its own allocation of a program for this chip")
     return {
         "hbm_gb_per_chip": memory,
         "decode_step_s": time,

@@ -1,7 +1,7 @@
 import pytest
 
-from secondsource.port.carrying import at_most, carry_layers_on, carry_on, depths_of, half
-from secondsource.port.job import Depth
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of
+from secondsource.port.job import Depth, Program, Step
 from secondsource.port.models import find_model
 from secondsource.port.timeline import Spent, Walked
 
@@ -17,14 +17,17 @@ def walked(*layers_s: float, before: float = 1.0, after: float = 2.0) -> Walked:
     return Walked(seconds=whole, cores_s=whole, memory_s=0.0, links_s=0.0, operations=1, layers=tuple(spent))
 
 
+def program(step: Step, filled_tokens: int = 0) -> Program:
+    return Program(step=step, sequences=8, context_tokens=4096, filled_tokens=filled_tokens)
+
+
 def test_few_layers_are_compiled_and_of_each_kind_some() -> None:
-    assert depths_of(LLAMA, "decode", whole=False) == (Depth(8),)
-    assert depths_of(LLAMA, "prefill", whole=False) == (Depth(1), Depth(2))
-    assert depths_of(GEMMA, "decode", whole=False) == (Depth(4, 4),)
-    assert depths_of(GEMMA, "prefill", whole=False) == (Depth(1), Depth(1, 1))
-    assert depths_of(GEMMA, "decode", whole=True) == (Depth(10, 52),)
-    assert half(Depth(8)) == Depth(4)
-    assert half(Depth(4, 4)) == Depth(2, 2)
+    assert depths_of(LLAMA, program("decode"), whole=False) == (Depth(4), Depth(8))
+    assert depths_of(LLAMA, program("decode", 1024), whole=False) == (Depth(8),)
+    assert depths_of(LLAMA, program("prefill"), whole=False) == (Depth(1), Depth(2))
+    assert depths_of(GEMMA, program("decode"), whole=False) == (Depth(2, 2), Depth(4, 4))
+    assert depths_of(GEMMA, program("prefill"), whole=False) == (Depth(1), Depth(1, 1))
+    assert depths_of(GEMMA, program("decode"), whole=True) == (Depth(10, 52),)
 
 
 def test_the_first_layer_and_the_last_are_not_carried_on() -> None:
@@ -51,4 +54,3 @@ def test_ends_that_are_missing_are_told() -> None:
 def test_a_line_is_carried_on_exactly_and_never_falls() -> None:
     assert carry_on(7 + 3 * 4, 7 + 3 * 8, (Depth(4), Depth(8)), LLAMA) == pytest.approx(7 + 3 * 80)
     assert carry_on(5.0, 4.0, (Depth(2), Depth(4)), LLAMA) == 4.0
-    assert at_most(10.0, Depth(8), LLAMA) == 100.0
