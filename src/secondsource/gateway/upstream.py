@@ -54,6 +54,7 @@ class Target:
             b"host: " + parts.netloc.encode(),
             b"user-agent: secondsource/" + __version__.encode(),
             b"accept-encoding: identity",
+            b"endpoint-load-metrics-format: TEXT",  # ORCA: vLLM and Triton say nothing of their load unless asked
         ]
         if token is not None:
             lines.append(b"authorization: Bearer " + token.encode())

@@ -20,6 +20,7 @@ class HeldReplica:
     held: list[asyncio.Event] = field(default_factory=list)
     url: str = ""
     holds: bool = True
+    load: bytes = b""  # what it says of its load in ORCA's header, to those who ask
     _server: asyncio.Server | None = None
 
     async def start(self) -> "HeldReplica":
@@ -45,6 +46,8 @@ class HeldReplica:
                 if self.holds:
                     await event.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n")
+            if self.load and b"\r\nendpoint-load-metrics-format: TEXT\r\n" in head:
+                writer.write(b"endpoint-load-metrics: %b\r\n" % self.load)
             writer.write(b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

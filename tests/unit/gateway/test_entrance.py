@@ -284,3 +284,18 @@ async def test_two_hundred_at_once_do_not_overspend(tmp_path: Path) -> None:
         good = [one for one in await asyncio.gather(*tasks) if one.status == 200]
         assert 1 <= len(good) <= 50  # each used 100
         assert len(good) == len(replica.arrived)
+
+
+@pytest.mark.parametrize(
+    ("load", "limit"),
+    [
+        (b"TEXT named_metrics.kv_cache_usage_perc=0.5, named_metrics.num_requests_waiting=0", 10),
+        (b"TEXT named_metrics.kv_cache_usage_perc=0.97, named_metrics.num_requests_waiting=0", 7),
+        (b"TEXT application_utilization=1.2", 7),
+    ],
+)
+async def test_a_replica_is_asked_how_loaded_it_is_and_believed(tmp_path: Path, load: bytes, limit: int) -> None:
+    async with serving(tmp_path, max_concurrency=10) as (service, replica):
+        replica.holds, replica.load = False, load
+        assert (await asking(service)).status == 200
+        assert [one.limit for one in service.router.replicas] == [limit]
