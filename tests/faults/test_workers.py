@@ -140,7 +140,7 @@ async def test_all_workers_together_let_in_no_more_than_the_limit(
 async def test_what_one_process_shows_and_does_many_show_and_do(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
     first, second = make_wall(pace=0.05), make_wall()
     gateway = make_gateway(Pool("first", (first,)), Pool("second", (second,), order=1), workers=2)
-    running = [asyncio.create_task(gateway.ask(ask(f"n {number}", size=300, stream=True))) for number in range(8)]
+    running = [asyncio.create_task(gateway.ask(ask(f"n {number}", size=900, stream=True))) for number in range(8)]
     await until(lambda: len(first.seen) == 8)
     assert await metric(gateway, "secondsource_in_flight") == 8
     request_id = str(first.seen[0].headers["x-request-id"]).rpartition(".")[0]

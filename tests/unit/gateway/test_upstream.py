@@ -322,7 +322,7 @@ async def test_a_call_aborted_while_it_dials_sends_nothing() -> None:
 
 
 async def test_a_call_that_is_left_keeps_its_connection_when_its_message_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "LEAVE_GRACE_S", 0.05)
+    monkeypatch.setattr(upstream, "LEAVE_GRACE_S", 0.5)
     go_on = asyncio.Event()
 
     async def serve(replica: Replica, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -341,7 +341,7 @@ async def test_a_call_that_is_left_keeps_its_connection_when_its_message_ends(mo
         await until(lambda: bool(recorder.told))
         under_way.leave()
         go_on.set()
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.7)  # past the time at which it would be closed
         assert (await get(client)).body == b"ok"
         assert replica.connections == 1
         assert "end" not in recorder.told
