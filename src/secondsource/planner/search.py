@@ -2,7 +2,8 @@
 
 The relaxation's bound holds for every plan. At scale its solution starts only a few of the many offers, so
 a search over those alone (each kept between its value rounded down and one above it rounded up) is small
-and nearly always comes within the gap asked for; only a small model is searched whole at once.
+and nearly always comes within the gap asked for; only a small model is searched whole at once. Where few units of
+many offers are wanted, that search finds no good plan, and one is put together month by month instead.
 """
 
 import math
@@ -11,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from secondsource.planner.model import Model
+from secondsource.planner.months import cut, solve_by_months
 from secondsource.planner.solve import Effort, Solution, Status, solve_by_diving, solve_linear, solve_whole
 from secondsource.planner.sparse import Sparse
 
 WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
-DIVE_UNDER = 5e4  # thousands of dollars
+SMALL_UNDER = 5e4  # thousands of dollars
 _TINY = 1e-6
 
 
@@ -73,7 +75,7 @@ def search(model: Model, target: Target) -> Found | None:
         if found.point and found.gap <= gap:
             break
         say(f"whole units: {name}")
-        effort = Effort(seconds=left() * share, gap=_inner_gap(gap), threads=target.threads)
+        effort = Effort(seconds=left() * share, gap=_inner_gap(gap), threads=target.threads, progress=say)
         solution = solve(effort, found.point)
         infeasible = whole and solution.status is Status.INFEASIBLE
         found = _better(found, solution, whole)
@@ -113,8 +115,13 @@ def _stages(model: Model, relaxation: Solution) -> list[Stage]:
         ("the relaxation rounded up", lambda effort, _: solve_linear(rounded, effort), 0.3, False),
         ("the offers the relaxation uses", near(1), 0.5, False),
     ]
-    if relaxation.objective < DIVE_UNDER and not model.variables.ordered:  # few units among many offers
-        stages += [("rounding up bit by bit", diving, 0.7, False), ("around the best plan yet", near(1), 0.6, False)]
+    if relaxation.objective < SMALL_UNDER:  # few units among many offers
+        months = cut(model, relaxation)
+        if months is not None:
+            stages = [("month by month", lambda effort, _: solve_by_months(months, effort), 0.75, False)]
+        if not model.variables.ordered:
+            stages.append(("rounding up bit by bit", diving, 0.5, False))
+        stages.append(("around the best plan yet", near(1), 0.6, False))
     return [*stages, ("a wider choice around them", near(2), 0.6, False), everything]
 
 
