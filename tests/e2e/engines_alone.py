@@ -10,6 +10,14 @@ CANDIDATES = 20
 
 
 @dataclass(frozen=True)
+class Continued:
+    """What an engine says after a part: its text, and the tokens that it made."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Alone:
     """One replica, asked past the gateway; `kind` is how it names itself."""
 
@@ -17,30 +25,39 @@ class Alone:
     kind: str
     client: httpx.AsyncClient
 
-    async def goes_on(self, question: str, pieces: Sequence[str], tokens: int) -> str:
+    async def goes_on(self, question: str, pieces: Sequence[str], tokens: int) -> Continued:
         """Return what it says after the first part of an answer, at temperature 0.
 
         Each piece is the text of one token and is made a token again by itself: all together might be cut otherwise
         than they were made.
         """
-        made = [token for piece in pieces for token in await self._tokens(piece)]
-        prompt = [*await self._prompt(question), *made]
+        prompt = [*await self._prompt(question), *await self._made(pieces)]
         if self.kind == "llamacpp":
             body = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "cache_prompt": False}
-            return str((await self._post("/completion", body))["content"])
-        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0}
-        return str((await self._post("/v1/completions", body))["choices"][0]["text"])
+            said = await self._post("/completion", {**body, "return_tokens": True})
+            return Continued(said["content"], tuple(said["tokens"]))
+        body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "return_token_ids": True}
+        said = (await self._post("/v1/completions", body))["choices"][0]
+        return Continued(said["text"], tuple(said["token_ids"]))
 
-    async def gap_where_they_part(self, question: str, one: str, other: str) -> float:
-        """Return how much better it likes its favourite than either text's token, where two answers part, in nats."""
-        first, second = await self._tokens(one), await self._tokens(other)
-        at = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    async def gap_where_they_part(
+        self, question: str, before: Sequence[str], pieces: Sequence[str], expected: Continued
+    ) -> float:
+        """Return how much better it likes its favourite than either token, where two continuations part, in nats.
+
+        Token by token too: `before` and `pieces` as they were made, `expected` by the ids it gave itself.
+        """
+        made = await self._made(pieces)
+        at = next((i for i, (a, b) in enumerate(zip(expected.ids, made, strict=False)) if a != b), None)
         if at is None:
             return float("inf")  # one is the beginning of the other: something is missing
-        likes = await self._likes([*await self._prompt(question), *first[:at]])
-        texts = [await self._text([tokens[at]]) for tokens in (first, second)]
+        likes = await self._likes([*await self._prompt(question), *await self._made(before), *made[:at]])
+        texts = [await self._text([token]) for token in (expected.ids[at], made[at])]
         best = max(likes.values())
         return max(best - likes.get(text, -float("inf")) for text in texts)
+
+    async def _made(self, pieces: Sequence[str]) -> list[int]:
+        return [token for piece in pieces for token in await self._tokens(piece)]
 
     async def _likes(self, prompt: list[int | str]) -> dict[str, float]:
         if self.kind == "llamacpp":

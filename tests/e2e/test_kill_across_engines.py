@@ -23,6 +23,7 @@ from tests.e2e.test_kill_a_source import NEAR_TIE_NATS, PER_ROUND, SEED, Answer,
 
 TOKENS = 48
 KILLS = int(os.environ.get("SECONDSOURCE_KILLS", "1"))
+SPARE_ROUNDS = 8  # a kill may hit a source that makes nothing just then
 # No emoji: a character of several tokens is one event, and the ledger's tokens would not say where a part ends.
 PROMPTS = (
     "Tell me a long story about a lighthouse keeper.",
@@ -40,12 +41,12 @@ class Part:
 
     replica: str
     pieces_before: tuple[str, ...]  # a token each
-    text: str
+    pieces: tuple[str, ...]
 
     @property
-    def before(self) -> str:
-        """The text before it."""
-        return "".join(self.pieces_before)
+    def text(self) -> str:
+        """Its own text."""
+        return "".join(self.pieces)
 
 
 async def parts_of(embedded: Embedded, answer: Answer) -> list[Part]:
@@ -62,7 +63,7 @@ async def parts_of(embedded: Embedded, answer: Answer) -> list[Part]:
             parts, at = [], 0
         end = len(answer.pieces) if attempt is attempts[-1] else min(at + attempt["tokens_out"], len(answer.pieces))
         if end > at:
-            parts.append(Part(attempt["replica"], tuple(answer.pieces[:at]), "".join(answer.pieces[at:end])))
+            parts.append(Part(attempt["replica"], tuple(answer.pieces[:at]), tuple(answer.pieces[at:end])))
         at = end
     assert "".join(part.text for part in parts) == answer.text
     return parts
@@ -87,14 +88,19 @@ class Judge:
         for part in parts:
             engine = self.engines[part.replica]
             expected = await engine.goes_on(question, part.pieces_before, TOKENS)
-            if expected.startswith(part.text):
+            if expected.text.startswith(part.text):
                 self.verdicts[f"{engine.kind}: as it says alone"] += 1
                 continue
-            gap = await engine.gap_where_they_part(question, part.before + expected, part.before + part.text)
+            gap = await engine.gap_where_they_part(question, part.pieces_before, part.pieces, expected)
             self.verdicts[f"{engine.kind}: parted at a near-tie"] += 1
             self.gaps.append(gap)
             if gap > NEAR_TIE_NATS:
-                self.faults.append(f"{where}: {engine.kind} parts by {gap}:\n{part}\n{expected!r}")
+                self.faults.append(f"{where}: {engine.kind} parts by {gap}:\n{part}\n{expected.text!r}")
+
+    @property
+    def crossed(self) -> bool:
+        """Whether an answer passed from one engine to the other."""
+        return any(" then " in verdict for verdict in self.verdicts)
 
     def report(self) -> str:
         """Return the counts, and how to see them again."""
@@ -102,20 +108,17 @@ class Judge:
         return f"{dict(self.verdicts)}, {widest}, {len(self.faults)} faults; SECONDSOURCE_SEED={SEED}"
 
 
-@pytest.mark.timeout(600 + 240 * KILLS)
+@pytest.mark.timeout(600 + 240 * (KILLS + SPARE_ROUNDS))
 async def test_an_answer_passes_from_one_engine_to_the_other(tmp_path: Path) -> None:
-    if "SECONDSOURCE_KILLS" not in os.environ:
-        pytest.skip(
-            "NOT JUDGED HERE: set SECONDSOURCE_KILLS=1; one crossing in twenty differed after a cut at a line's end"
-        )
     pytest.importorskip("jax")
     random = Random(SEED)
     async with embedded_default(tmp_path, "engine") as embedded:
         sources = await embedded.sources()
         judge = Judge({url: await alone_at(url, embedded.client) for url in sources})
         assert sorted(engine.kind for engine in judge.engines.values()) == ["llamacpp", "secondsource-engine"]
-        kills = 0
-        for trial in range(math.ceil(KILLS / PER_ROUND)):
+        kills = trial = 0
+        rounds = math.ceil(KILLS / PER_ROUND)
+        while trial < rounds or (not judge.crossed and trial < rounds + SPARE_ROUNDS):
             killer = Killer([int(url.rpartition(":")[2]) for url in sources], random, TOKENS * len(PROMPTS))
             asked = (embedded.answer(prompt, killer.on_token, TOKENS) for prompt in PROMPTS)
             answers = dict(zip(PROMPTS, await asyncio.gather(*asked), strict=True))
@@ -124,7 +127,8 @@ async def test_an_answer_passes_from_one_engine_to_the_other(tmp_path: Path) -> 
             place = f"trial {trial}, killed at tokens {killer.killed_at}"
             for question, answer in answers.items():
                 await judge.judge(place, question, answer, await parts_of(embedded, answer))
-            print(f"{trial + 1} rounds, {kills} kills: {judge.report()}", flush=True)
+            trial += 1
+            print(f"{trial} rounds, {kills} kills: {judge.report()}", flush=True)
         assert kills >= KILLS * 0.5, "most of the kills did not happen"
         assert not judge.faults, f"{len(judge.faults)} faults\n" + "\n".join(judge.faults[:3])
-        assert any(" then " in verdict for verdict in judge.verdicts), "no answer passed from one to the other"
+        assert judge.crossed, "no answer passed from one to the other"
