@@ -1,32 +1,36 @@
 """Does the portable model answer as transformers and llama.cpp do, on one GGUF file, position by position?
 
-    PYTHONPATH=src python benchmarks/engine_parity.py MODEL.gguf --positions 2048
+    PYTHONPATH=src:. python benchmarks/engine_parity.py MODEL.gguf --positions 2048
 
 Teacher-forced: every engine reads the same tokens (this repository's documents), in texts of 512, and says what
-comes next after each. Needs torch and transformers (`pip install secondsource[oracle]`) and llama.cpp
-(`secondsource[embedded]`). Writes one JSON object. transformers reads the GGUF with its own code.
+comes next after each. llama.cpp is asked twice: as it runs the file (activations rounded to 8 bits, keys and values
+to 16), and on the same weights written out in float32, with its cache in float32. transformers reads the GGUF with
+its own code. Writes one JSON object. Needs torch and transformers (`pip install secondsource[oracle]`) and llama.cpp
+(`secondsource[embedded]`).
 """
 
 import argparse
 import json
 import socket
-import subprocess
 import sys
+import tempfile
 import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gguf
 import jax.numpy as jnp
 import numpy as np
-import torch
-import transformers
+import xllamacpp
+from tests.parity_sources.rewrite import rewrite
 
 from secondsource.engine.cache import empty_cache
 from secondsource.engine.decoder import prefill
 from secondsource.engine.load import LoadedModel, load_model
 
 TEXT_TOKENS = 512
+PROMPT_BATCH = 48  # as the embedded default reads prompts; after the first token there is one at a time anyway
 SHOWN = 20  # how many of llama.cpp's likeliest tokens are asked for
 
 
@@ -43,7 +47,7 @@ def main() -> int:
     result: dict[str, Any] = {
         "model": arguments.model.name,
         "positions": TEXT_TOKENS * len(texts),
-        "versions": {name: version(name) for name in ("jax", "torch", "transformers", "xllamacpp")},
+        "versions": {name: version(name) for name in ("jax", "xllamacpp")},
     }
     if arguments.against != "llama.cpp":
         result["transformers"] = against_transformers(arguments.model, texts, ours)
@@ -88,6 +92,9 @@ def log_shares(logits: np.ndarray) -> np.ndarray:
 
 def against_transformers(path: Path, texts: list[list[int]], ours: list[np.ndarray]) -> dict[str, Any]:
     """Compare with transformers in float32 on the same dequantised weights."""
+    import torch  # noqa: PLC0415 -- not needed against llama.cpp
+    import transformers  # noqa: PLC0415
+
     reference = transformers.AutoModelForCausalLM.from_pretrained(
         str(path.parent), gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     )
@@ -99,6 +106,7 @@ def against_transformers(path: Path, texts: list[list[int]], ours: list[np.ndarr
         divergences.extend((np.exp(theirs) * (theirs - mine)).sum(-1).tolist())
         furthest = max(furthest, float(np.abs(theirs - mine).max()))
     return {
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "top1_agreed": agreed,
         "kl_mean": float(np.mean(divergences)),
         "kl_max": float(np.max(divergences)),
@@ -107,33 +115,57 @@ def against_transformers(path: Path, texts: list[list[int]], ours: list[np.ndarr
 
 
 def against_llama_cpp(path: Path, texts: list[list[int]], ours: list[np.ndarray]) -> dict[str, Any]:
-    """Compare with llama.cpp on the quantised weights; a miss's gap is llama.cpp's own between the two tokens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "secondsource.embedded.llamacpp_server", "--model", str(path)]
-    command += ["--port", str(port), "--slots", "1", "--context-per-slot", str(TEXT_TOKENS + 8), "--threads", "2"]
-    command += ["--alias", "m", "--log", "llama-parity.log"]
-    agreed, gaps = 0, []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdout.readline()  # it says when it serves
-        for text, mine in zip(texts, ours, strict=True):
-            for position in range(len(text)):
-                likely = likeliest(port, text[: position + 1])
-                choice = int(mine[position].argmax())
-                best = next(iter(likely))
-                agreed += choice == best
-                if choice != best:
-                    gaps.append(likely[best] - likely.get(choice, -np.inf))
-        child.stdin.close()
+    """Compare with llama.cpp as it runs the file, and with itself where it computes in float32 throughout."""
+    with tempfile.TemporaryDirectory() as directory:
+        whole = rewrite(path, Path(directory) / "float32.gguf", gguf.GGMLQuantizationType.F32)
+        theirs, exact = llama_cpp_likeliest(path, texts, exact=False), llama_cpp_likeliest(whole, texts, exact=True)
+    choices = [mine.argmax(-1).tolist() for mine in ours]
+    exact_choices = [[next(iter(likely)) for likely in text] for text in exact]
+    return {
+        "as_it_runs_the_file": compared(choices, theirs),
+        "in_float32": compared(choices, exact),
+        "as_it_runs_the_file_against_itself_in_float32": compared(exact_choices, theirs),
+    }
+
+
+def compared(choices: list[list[int]], judged: list[list[dict[int, float]]]) -> dict[str, Any]:
+    """Count how often `choices` are the judge's likeliest; a miss's gap is the judge's own between the two tokens."""
+    agreed, gaps, missed_at = 0, [], []
+    for chosen, likelies in zip(choices, judged, strict=True):
+        for position, (choice, likely) in enumerate(zip(chosen, likelies, strict=True)):
+            best = next(iter(likely))
+            agreed += choice == best
+            if choice != best:
+                gaps.append(likely[best] - likely.get(choice, -np.inf))
+                missed_at.append(position)
     return {
         "top1_agreed": agreed,
         "misses": len(gaps),
         "miss_gap_max": max(gaps, default=0.0),
         "miss_gaps": sorted(gaps),
+        "misses_by_quarter_of_a_text": np.histogram(missed_at, 4, (0, max(map(len, choices))))[0].tolist(),
     }
+
+
+def llama_cpp_likeliest(path: Path, texts: list[list[int]], *, exact: bool) -> list[list[dict[int, float]]]:
+    """Return llama.cpp's likeliest tokens after each token; `exact`: keys and values in float32, not 16 bits."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.hostnames, parameters.port = ["127.0.0.1"], port
+    parameters.n_parallel, parameters.n_ctx = 1, max(map(len, texts)) + 8
+    parameters.n_batch = parameters.n_ubatch = PROMPT_BATCH
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+    parameters.fit_params = parameters.ui = False
+    if exact:
+        parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    server = xllamacpp.Server(parameters)  # it serves as long as the object lives
+    found = [[likeliest(port, text[: position + 1]) for position in range(len(text))] for text in texts]
+    del server
+    return found
 
 
 def likeliest(port: int, prompt: list[int]) -> dict[int, float]:

@@ -20,8 +20,8 @@ PROMPTS = {0: [5, 9, 1], 1: [7] * 4 + [3, 60], 2: list(range(20, 34)), 3: [90]}
 
 
 @functools.cache  # compiling is what takes time here
-def make_runner(name: str) -> Runner:
-    return Runner(*tiny_model(name), OPTIONS)
+def make_runner(name: str, weights: WeightFormat = "float32") -> Runner:
+    return Runner(*tiny_model(name, weights), OPTIONS)
 
 
 def read(runner: Runner, slot: int, prompt: list[int], chunk: int = 16) -> np.ndarray:
@@ -49,9 +49,11 @@ def answer(runner: Runner, slot: int, prompt: list[int], steps: int = STEPS, chu
     return found
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_same_tokens_alone_batched_padded_chunked_cancelled_and_resumed(name: str) -> None:
-    runner = make_runner(name)
+@pytest.mark.parametrize(
+    ("name", "weights"), [*((name, "float32") for name in FAMILIES), ("llama", "int8-cpu")]
+)  # the last is what the embedded default serves with
+def test_the_same_tokens_alone_batched_padded_chunked_cancelled_and_resumed(name: str, weights: WeightFormat) -> None:
+    runner = make_runner(name, weights)
     alone = {slot: answer(runner, slot, prompt) for slot, prompt in PROMPTS.items()}
     assert len({tuple(tokens) for tokens in alone.values()}) == len(alone)  # else sameness would say nothing
     chunked = {slot: answer(runner, 3 - slot, prompt, chunk=3) for slot, prompt in PROMPTS.items()}
