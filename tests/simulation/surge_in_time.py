@@ -192,10 +192,13 @@ class SurgeWorld:
         return Room(free, self.scenario.slots * len(self.replicas))
 
     def start(self, client: Client) -> None:
-        """Send a request to the replica that is soonest to its first token."""
+        """Send a paid request to the replica that has least to read, a free one to the least busy, as the router does."""
         client.got_in_at = self.now
         having_room = [replica for replica in self.replicas if replica.in_flight < replica.slots]
-        replica = min(having_room, key=lambda one: (one.tokens_ahead, one.in_flight))
+        if client.lane == PAID:
+            replica = min(having_room, key=lambda one: (one.tokens_ahead, one.in_flight))
+        else:
+            replica = min(having_room, key=lambda one: (one.in_flight, one.tokens_ahead))
         predicted = self.first_token.predicted_s(client.prompt_tokens, 0, replica.tokens_ahead)
         began = self.now
 

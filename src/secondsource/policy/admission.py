@@ -28,7 +28,7 @@ SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
 MOST_HEADROOM = 0.11  # of all slots; the batch is flat there, so that it costs far less of what is made
 FEWEST_WITH_HEADROOM = 8  # slots
-HEADROOM_MISSES = 0.01  # how often a better lane may find the slots kept free for it taken
+HEADROOM_MISSES = 0.02  # how often a better lane may find the slots kept free for it taken
 LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
 NO_LIMIT = float("inf")
 
