@@ -192,7 +192,7 @@ class SurgeWorld:
         return Room(free, self.scenario.slots * len(self.replicas))
 
     def start(self, client: Client) -> None:
-        """Send a paid request to the replica that has least to read, a free one to the least busy, as the router does."""
+        """Send a paid request to the replica with least to read, a free one to the least busy, as the router does."""
         client.got_in_at = self.now
         having_room = [replica for replica in self.replicas if replica.in_flight < replica.slots]
         if client.lane == PAID:
