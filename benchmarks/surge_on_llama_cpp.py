@@ -65,7 +65,7 @@ async def run(over: Stand, seconds: float) -> dict[str, object]:
     """Run everything and return the numbers."""
     requests_per_s, tokens_per_s = await capacity(over, 30.0)
     load = Load(over.port, TOKENS, 1, SIZES)
-    alone = await load.run(seconds / 2, SURGE * requests_per_s, free=False, seed=1)
+    alone = await load.run(seconds / 4, SURGE * requests_per_s, free=False, seed=1)
     watching = asyncio.create_task(over.watch(seconds))
     began = time.monotonic()
     surge = await load.run(seconds, SURGE * requests_per_s, seed=1)
