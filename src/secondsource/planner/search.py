@@ -3,7 +3,7 @@
 The relaxation's bound holds for every plan. At scale its solution starts only a few of the many offers, so
 a search over those alone (each kept between its value rounded down and one above it rounded up) is small
 and nearly always comes within the gap asked for; only a small model is searched whole at once. Where few units of
-many offers are wanted, that search finds no good plan, and one is put together month by month instead.
+many offers are wanted, that search finds no good plan soon, and one is put together month by month as well.
 """
 
 import math
@@ -118,7 +118,7 @@ def _stages(model: Model, relaxation: Solution) -> list[Stage]:
     if relaxation.objective < SMALL_UNDER:  # few units among many offers
         months = cut(model, relaxation)
         if months is not None:
-            stages = [("month by month", lambda effort, _: solve_by_months(months, effort), 0.75, False)]
+            stages.append(("month by month", lambda effort, _: solve_by_months(months, effort), 0.85, False))
         if not model.variables.ordered:
             stages.append(("rounding up bit by bit", diving, 0.5, False))
         stages.append(("around the best plan yet", near(1), 0.6, False))
