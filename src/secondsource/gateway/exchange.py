@@ -12,7 +12,8 @@ import msgspec
 
 from secondsource.core.fleet import Limits, Pool, Timeouts
 from secondsource.core.records import Kind, LedgerRecord, Noted, Outcome, Reserved, Settled
-from secondsource.gateway.attempt import Attempt, Plan
+from secondsource.gateway.attempts.attempt import Attempt
+from secondsource.gateway.attempts.plan import Plan
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines

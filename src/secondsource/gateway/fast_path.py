@@ -93,10 +93,13 @@ class FastPath:
             return 0
         while taken < len(data):
             start = data.find(_LINE_END, taken, taken + _LONGEST_SIZE) + 2
-            end = data.find(after, start)
-            if end < 0 or not data.startswith(before, start):
+            if not data.startswith(before, start):
                 break
-            text = plain_text(data[start + len(before) : end])
+            text_at = start + len(before)
+            end = data.find(after, text_at)
+            if end < 0:
+                break
+            text = plain_text(data[text_at:end])
             end += len(after)
             if text is None or end - start > self._longest or not is_size(data[taken : start - 2], end - start - 2):
                 break

@@ -5,7 +5,7 @@ import time
 
 from secondsource.core.fleet import Fleet
 from secondsource.core.records import Outcome, Reserved, Settled
-from secondsource.gateway.attempt import Attempt
+from secondsource.gateway.attempts.attempt import Attempt
 from secondsource.gateway.exchange import Exchange
 from secondsource.gateway.meter import Meter
 from secondsource.policy.concurrency import read_orca

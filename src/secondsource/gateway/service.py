@@ -17,7 +17,7 @@ from secondsource.core.fleet import Fleet
 from secondsource.core.records import LedgerRecord, Reserved, Settled
 from secondsource.gateway import tracing
 from secondsource.gateway.admin.application import MakeConsole, Shown
-from secondsource.gateway.attempt import Attempt
+from secondsource.gateway.attempts.attempt import Attempt
 from secondsource.gateway.authentication import NOBODY, Authentication, Principal
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections

@@ -6,29 +6,24 @@ from typing import Protocol
 
 import msgspec
 
-from secondsource.core.fleet import Continuation
-from secondsource.core.records import Kind, Noted, Outcome, Reserved, Settled
-from secondsource.gateway import habit
+from secondsource.core.records import Noted, Outcome, Settled
+from secondsource.gateway.attempts import habit, preparation
+from secondsource.gateway.attempts.account import Account
+from secondsource.gateway.attempts.plan import Plan
+from secondsource.gateway.attempts.preparation import REFUSING
 from secondsource.gateway.fast_path import ChunkWriter, FastPath
-from secondsource.gateway.upstream import Call, FetchError, Headers, ReplicaClient
-from secondsource.gateway.wire import continuation, own_count, verdicts
+from secondsource.gateway.upstream import Call, FetchError, Headers
+from secondsource.gateway.wire import own_count, verdicts
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.delivered import Delivered
 from secondsource.gateway.wire.events import parse_usage
 from secondsource.gateway.wire.image_events import ImageRelay, as_image_events, parse_image_usage
-from secondsource.gateway.wire.image_request import charged_pixel_steps
-from secondsource.gateway.wire.own_count import BYTES_PER_TOKEN
 from secondsource.gateway.wire.relay import Relay
-from secondsource.gateway.wire.request import Ask, Endpoint, asking_for_token_ids, encode, upstream_fields
+from secondsource.gateway.wire.request import Endpoint
 from secondsource.gateway.wire.splice import Splice
 from secondsource.gateway.wire.unstreamed import as_events
-from secondsource.policy.accounting import Usage, cost_nano_usd, tenants_part
-from secondsource.policy.routing import Replica
 
-NOTE_EVERY_S = 1.0
 COMPLETE_GRACE_S = 0.5  # for `[DONE]` and usage, once every choice has its finish reason
-PREPARATION_LIMIT = 16 * 1024 * 1024
-REFUSING = frozenset({400, 404, 405, 415, 422, 501})
 SAYS_NOTHING = frozenset({Outcome.CLIENT_GONE, Outcome.TOTAL_TIMEOUT, Outcome.UNPLUGGED, Outcome.INTERRUPTED})
 ALIVE = frozenset(
     {
@@ -40,21 +35,6 @@ ALIVE = frozenset(
         Outcome.NOT_OFFERED,
     }
 )
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What is to be tried: where, why, and how the answer goes on there."""
-
-    replica: Replica
-    client: ReplicaClient
-    kind: Kind
-    method: Method | None  # None for a first try and for a clean restart
-    ask: Ask
-    forwarded: bytes  # header lines passed on from the client
-    reserved: Reserved
-    event_limit: int
-    body_limit: int
-    between_tokens_s: float
 
 
 class Owner(Protocol):
@@ -91,6 +71,7 @@ class Attempt:
     def __init__(self, owner: Owner, plan: Plan) -> None:
         self.owner = owner
         self.plan = plan
+        self.account = Account(plan, owner.delivered, owner.write)
         self.status = 0
         self.headers: Headers = {}
         self.body = b""
@@ -104,15 +85,8 @@ class Attempt:
         self._splice: Splice | None = None
         self._strips_ids = False
         self._paused = False
-        self._started_ns = time.monotonic_ns()
-        self._first_token_ns = 0
-        self.note_at = 0.0  # when the books are told next what has been delivered
-        self._share_mark = 0
         self._unread = plan.ask.body_length if plan.ask.stream else 0  # bytes
         self._trial = 0
-        self._usage: Usage | None = None
-        self._shown_before: own_count.Shown | None = None  # by the attempts that this one goes on from
-        self._own_count: int | None = None  # of a whole answer's tokens, where its usage may not stand
         self._over = False
 
     # -- sending
@@ -123,33 +97,18 @@ class Attempt:
         replica.in_flight += 1
         replica.unread += self._unread
         self._trial = replica.circuit.sent()
-        self._share_mark = replica.clock.enter(self._started_ns)
-        if self.plan.method is Method.TOKENS:
+        self.account.start()
+        if preparation.needed(self.plan):
             self._preparing = asyncio.get_running_loop().create_task(self._prepare())
-        elif habit.repeats(self.plan.ask.endpoint, self.plan.method, replica) is None:
-            self._preparing = asyncio.get_running_loop().create_task(self._learn())
         else:
-            self._send(self.plan.ask.path, self._fields_body())
-
-    def _fields_body(self) -> bytes:
-        plan = self.plan
-        pool = plan.replica.pool
-        if plan.method is Method.PREFILL:
-            fields = continuation.prefill_fields(
-                plan.ask, self.owner.delivered, pool.upstream_model, plan.replica.engine
-            )
-            return encode(fields)
-        fields = upstream_fields(plan.ask, pool.upstream_model)
-        exact = plan.replica.state.continuation is Continuation.TOKENS
-        if exact and plan.ask.stream and plan.ask.choices == 1 and plan.ask.endpoint is not Endpoint.IMAGES:
-            self._strips_ids = asking_for_token_ids(fields, plan.ask.endpoint, plan.replica.engine)
-        return encode(fields)
+            body, self._strips_ids = preparation.own_words(self.plan, self.owner.delivered)
+            self._send(self.plan.ask.path, body)
 
     def _send(self, path: str, body: bytes) -> None:
         plan = self.plan
         if plan.method is not None:
-            if self._continues:
-                self._shown_before = own_count.streamed_bytes(self.owner.delivered)
+            if plan.continues:
+                self.account.goes_on()
             self._splice = Splice(
                 self.owner.delivered,
                 plan.ask.endpoint,
@@ -164,50 +123,14 @@ class Attempt:
         if self._paused:
             call.pause(paused=True)
 
-    async def _learn(self) -> None:
-        """Find out whether the replica's engine says a given beginning again, then send."""
+    async def _prepare(self) -> None:
+        """Find out what has to be known of the replica, then send."""
         try:
-            await habit.learn(self.plan.replica, self.plan.client, self._fetch)
+            path, body, self._strips_ids = await preparation.prepare(self.plan, self.owner.delivered)
         except FetchError as error:
             self._fail(error.outcome, error.detail)
         else:
-            self._send(self.plan.ask.path, self._fields_body())
-
-    async def _prepare(self) -> None:
-        """Render the prompt at the replica and settle which ids have been made, then send."""
-        plan = self.plan
-        ask, engine, model = plan.ask, plan.replica.engine, plan.replica.pool.upstream_model
-        made = continuation.pieces_made(self.owner.delivered)
-        try:
-            prompt = await self._prompt(ask, engine, model)
-            tokenize = continuation.tokenize_request(made) if engine == "llamacpp" else None
-            if tokenize is not None:
-                made = continuation.parse_template(await self._fetch(*tokenize)) or made
-        except FetchError as error:
-            self._fail(error.outcome, error.detail)
-            return
-        if prompt is None:
-            self._fail(Outcome.PREFILL_REFUSED, "the replica did not render the prompt")
-            return
-        context = plan.replica.context_tokens
-        fields = continuation.tokens_fields(ask, model, prompt, made, engine=engine, context_tokens=context)
-        self._send("/v1/completions", encode(fields))
-
-    async def _prompt(self, ask: Ask, engine: str, model: str) -> continuation.Prompt | None:
-        if engine == "vllm" and self.owner.delivered.prompt_token_ids:
-            return list(self.owner.delivered.prompt_token_ids)
-        if not ask.raw("messages") and engine != "vllm":
-            return [msgspec.json.decode(ask.raw("prompt"), type=str)]
-        return continuation.parse_template(await self._fetch(*continuation.template_request(ask, model, engine)))
-
-    async def _fetch(self, path: str, body: bytes) -> bytes:
-        answer = await self.plan.client.fetch(b"POST", path.encode(), body, None, PREPARATION_LIMIT)
-        if answer.status in REFUSING:
-            raise FetchError(Outcome.PREFILL_REFUSED, f"{path}: HTTP {answer.status}")
-        if answer.status != 200:
-            outcome = Outcome.THROTTLED if answer.status == 429 else Outcome.SERVER_ERROR
-            raise FetchError(outcome, f"{path}: HTTP {answer.status}")
-        return answer.body
+            self._send(path, body)
 
     # -- reading
 
@@ -259,7 +182,7 @@ class Attempt:
                     self.owner.delivered,
                     writer,
                     self.owner,
-                    self,
+                    self.account,
                     between_tokens_s=self.plan.between_tokens_s,
                     event_limit=self.plan.event_limit,
                 )
@@ -284,8 +207,8 @@ class Attempt:
             # One malformed event is no reason to lose the rest when nobody else could give it.
             data += relay.skip_malformed()
         if data:
-            if self._first_token_ns == 0:
-                self._first_token_ns = time.monotonic_ns() - self._started_ns
+            if self.account.first_token_ns == 0:
+                self.account.first_token()
                 self.plan.replica.circuit.succeeded(self._trial)
                 self._unread = self.plan.replica.has_read(self._unread)
             self.owner.attempt_streams(self, data, last=relay.done)
@@ -303,8 +226,8 @@ class Attempt:
                 self.owner.wait_for_more(COMPLETE_GRACE_S)
             elif self.owner.delivered.sent:
                 now = self.owner.wait_for_more(self.plan.between_tokens_s)
-                if now >= self.note_at:
-                    self.note(relay, now)
+                if now >= self.account.note_at:
+                    self.account.note(relay, now)
 
     def _gathered(self, body: bytes) -> None:
         outcome = verdicts.outcome_of(self.status, body)
@@ -312,12 +235,12 @@ class Attempt:
             outcome = self._whole(body)
         elif outcome in (Outcome.THROTTLED, Outcome.SERVER_ERROR):
             self.retry_after = verdicts.retry_after_s(self.headers, time.time())
-        if outcome is not Outcome.CONTEXT_OVERFLOW and self._continues and self.status in REFUSING:
+        if outcome is not Outcome.CONTEXT_OVERFLOW and self.plan.continues and self.status in REFUSING:
             outcome = Outcome.PREFILL_REFUSED
         if outcome is Outcome.OK and self.plan.ask.stream:
             self._stream_whole(body)
         elif outcome is Outcome.OK:
-            self._first_token_ns = time.monotonic_ns() - self._started_ns
+            self.account.first_token()
             self.owner.attempt_answered(self, body)
             self._end(Outcome.OK)
         else:
@@ -332,10 +255,6 @@ class Attempt:
             return
         self._relay = relay = self._make_relay(self.plan.body_limit)
         self._relayed(relay, relay.feed(events) + relay.end())
-
-    @property
-    def _continues(self) -> bool:
-        return self.plan.method in (Method.PREFILL, Method.TOKENS)
 
     def _whole(self, body: bytes) -> Outcome:
         """Judge an answer of status 200: it must be JSON, report no error, and not have been broken off."""
@@ -353,8 +272,8 @@ class Attempt:
         if answer.error and bytes(answer.error) != b"null":
             self.detail = "an error with HTTP status 200"
             return Outcome.SERVER_ERROR
-        self._usage = parse_image_usage(answer.usage) if images else parse_usage(answer.usage)
-        self._own_count = own_count.of_whole(self._usage, len(body), answer.choices)
+        self.account.usage = parse_image_usage(answer.usage) if images else parse_usage(answer.usage)
+        self.account.own_count = own_count.of_whole(self.account.usage, len(body), answer.choices)
         if verdicts.broken_off(answer):
             self.detail = "the replica broke the answer off"
             return Outcome.CUT
@@ -369,7 +288,7 @@ class Attempt:
             self._relayed(relay, relay.close())
         elif outcome is Outcome.TOTAL_TIMEOUT:
             self._fail(outcome, "the request's whole time is up")
-        elif self._first_token_ns:
+        elif self.account.first_token_ns:
             self._fail(Outcome.STALLED, "the stream stalled")
         else:
             self._fail(Outcome.FIRST_TOKEN_TIMEOUT, "no token in time")
@@ -395,7 +314,7 @@ class Attempt:
     @property
     def progressed(self) -> bool:
         """Return whether the client has got a part of the answer from this attempt."""
-        return self._first_token_ns > 0
+        return self.account.first_token_ns > 0
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         if self._over:
@@ -418,7 +337,7 @@ class Attempt:
         if self._preparing is not None and self._preparing is not asyncio.current_task():
             self._preparing.cancel()
         self._update_replica(outcome)
-        self.owner.write(self._settled(outcome))
+        self.account.settle(outcome, self.status, self._relay, self.body)
 
     def _update_replica(self, outcome: Outcome) -> None:
         replica = self.plan.replica
@@ -437,63 +356,3 @@ class Attempt:
                 replica.circuit.throttled(self.retry_after, now)
         if outcome is Outcome.PREFILL_REFUSED:
             replica.state.continuation_refused(exact=self.plan.method is Method.TOKENS)
-
-    def note(self, relay: Relay | ImageRelay, now: float) -> None:
-        """Tell the books what has been delivered so far, and set when to tell them next."""
-        first, self.note_at = self.note_at == 0.0, now + NOTE_EVERY_S
-        if not first:
-            usage, _ = self._tokens(relay)
-            share = self.plan.replica.clock.so_far(time.monotonic_ns(), self._share_mark)
-            self.owner.write(
-                Noted(
-                    attempt_id=self.plan.reserved.attempt_id,
-                    at_ns=time.time_ns(),
-                    first_token_ns=self._first_token_ns,
-                    replica_ns=share,
-                    tokens_in=usage.tokens_in,
-                    tokens_cached=usage.tokens_cached,
-                    tokens_out=usage.tokens_out,
-                    cost_nano_usd=cost_nano_usd(self.plan.replica.pool.price, share, usage),
-                )
-            )
-
-    def _tokens(self, relay: Relay | ImageRelay | None) -> tuple[Usage, bool]:
-        """Return the attempt's tokens, and whether they are our own count."""
-        reported = relay.usage if relay is not None else self._usage
-        counted = self._own_count
-        if relay is not None:
-            counted = own_count.of_stream(reported, relay.tokens_out, self.owner.delivered, self._shown_before)
-        if reported is not None and counted is None:
-            return reported, False
-        counted = counted or 0
-        if reported is not None and reported.tokens_out > counted:
-            reported = None  # what says too much of the answer is not believed of the prompt
-        reached = self.status == 200
-        prompt = reported.tokens_in if reported is not None else self.plan.ask.body_length // BYTES_PER_TOKEN
-        cached = reported.tokens_cached if reported is not None else 0
-        return Usage(prompt if reached else 0, cached, counted), reached
-
-    def _settled(self, outcome: Outcome) -> Settled:
-        now_ns = time.monotonic_ns()
-        replica = self.plan.replica
-        share = replica.clock.leave(now_ns, self._share_mark)
-        usage, counted = self._tokens(self._relay)
-        if self.plan.ask.endpoint is Endpoint.IMAGES:
-            made = charged_pixel_steps(self.plan.ask, replica.pool, outcome, self.body)
-            usage = usage._replace(pixel_steps=made)
-        cost = cost_nano_usd(replica.pool.price, share, usage)
-        return Settled(
-            attempt_id=self.plan.reserved.attempt_id,
-            at_ns=self.plan.reserved.at_ns + now_ns - self._started_ns,  # a wall clock may step back meanwhile
-            outcome=outcome,
-            status=self.status,
-            duration_ns=now_ns - self._started_ns,
-            first_token_ns=self._first_token_ns,
-            replica_ns=share,
-            tokens_in=usage.tokens_in,
-            tokens_cached=usage.tokens_cached,
-            tokens_out=usage.tokens_out,
-            usage_counted=counted,
-            cost_nano_usd=cost,
-            tenant_nano_usd=tenants_part(outcome, cost),
-        )

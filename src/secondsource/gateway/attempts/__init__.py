@@ -1,0 +1,1 @@
+"""One try of one request at one replica: what is asked, what comes, and what it costs."""
