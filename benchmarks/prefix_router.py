@@ -77,11 +77,10 @@ class World:
         reading = max(row.input_length - hits * BLOCK_TOKENS, 0) / PROMPT_TOKENS_PER_S
         writing = row.output_length * TOKEN_S
         first_token = self.reads_until[place] = max(now, self.reads_until[place]) + reading
-        replica.in_flight += 1
-        replica.unread += size
+        replica.sent(size, now)
 
         def read_whole() -> None:
-            replica.has_read(size)
+            replica.has_read(size, first_token)
 
         def ended() -> None:
             replica.in_flight -= 1

@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from secondsource.policy.reading import Reading, ReadingSpeed
+
+BYTES_PER_TOKEN = 4
 Schedule = Callable[[float, Callable[[], None]], None]
 
 
@@ -35,6 +38,7 @@ class SimulatedReplica:
     step_per_answer_s: float = 0.0005
     in_flight: int = 0
     tokens_ahead: int = 0  # of prompts not read yet
+    reading: Reading = field(default_factory=lambda: Reading(ReadingSpeed()))  # as a router keeps count of it
     tokens_written: int = 0
     _prompts: deque[Job] = field(default_factory=deque)
     _reading: bool = False
@@ -49,8 +53,13 @@ class SimulatedReplica:
         assert self.in_flight < self.slots, "more requests than slots"
         self.in_flight += 1
         self.tokens_ahead += job.prompt_tokens
+        self.reading.sent(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
         self._prompts.append(job)
         self._read()
+
+    def has_room(self) -> bool:
+        """Return whether a slot is free."""
+        return self.in_flight < self.slots
 
     def _read(self) -> None:
         if self._reading or not self._prompts:
@@ -62,6 +71,7 @@ class SimulatedReplica:
     def _has_read(self, job: Job) -> None:
         self._reading = False
         self.tokens_ahead -= job.prompt_tokens
+        self.reading.read(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
         job.first_token()
         self._advance()
         heapq.heappush(self._answers, (self._steps + job.output_tokens, next(self._order), job))

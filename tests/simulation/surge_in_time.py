@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from random import Random
+from typing import NamedTuple
 
 from secondsource.core.fleet import Lane
 from secondsource.policy.admission import Admission, Refused, Request, Room
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
+from secondsource.policy.reading import better_soon
 from tests.simulation.replica_in_time import Job, SimulatedReplica
 
 PAID, FREE = "paid", "free"
@@ -23,6 +25,27 @@ LANES = (Lane(name=PAID, priority=0, ttft_s=2.0), Lane(name=FREE, priority=10, t
 FREE_TENANTS = {"flood": 0.6, "crowd": 0.3, "middle": 0.09, "trickle": 0.01}
 PART_PAID = 0.1
 PATIENCE_S = 3600.0
+
+
+class Speed(NamedTuple):
+    """Of a replica: prompt tokens a second, and what a step takes in seconds, at least and for each answer."""
+
+    prompt_tokens_per_s: float = 20_000.0
+    step_s: float = 0.008
+    step_per_answer_s: float = 0.0005
+
+
+class Sizes(NamedTuple):
+    """How long prompts and answers are, in tokens: the logarithm's mean and spread."""
+
+    prompt: tuple[float, float] = (6.0, 1.0)
+    answer: tuple[float, float] = (4.6, 0.7)
+    most_prompt: int = 8000
+    most_answer: int = 1000
+    mean_answer: float = 126.0
+
+
+SPEED, SIZES = Speed(), Sizes()
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,8 @@ class Scenario:
     free: bool = True  # false: paid alone
     replicas: int = 4
     slots: int = 16
+    speed: Speed = SPEED
+    sizes: Sizes = SIZES
 
     @property
     def surge_ends(self) -> float:
@@ -94,14 +119,19 @@ class SurgeWorld:
 
     def __post_init__(self) -> None:
         self.random = Random(self.scenario.seed)
+        self._chance = Random(self.scenario.seed)  # the router's own, lest other clients come because of it
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        slots = self.scenario.slots
-        self.replicas = [SimulatedReplica(self.at, lambda: self.now, slots) for _ in range(self.scenario.replicas)]
+        slots, speed = self.scenario.slots, self.scenario.speed
+        self.replicas = [
+            SimulatedReplica(self.at, lambda: self.now, slots, *speed) for _ in range(self.scenario.replicas)
+        ]
         self.admission = Admission(LANES, {}, slots * len(self.replicas), 0.0)
-        self.first_token = FirstToken(self.replicas[0].prompt_tokens_per_s)
+        self.first_token = FirstToken(speed.prompt_tokens_per_s)
+        self.work_s = 1.0  # of a request, on average, as the router keeps it
         self._waiting: dict[Ticket, Client] = {}
-        self._full_step_s = self.replicas[0].step_s + slots * self.replicas[0].step_per_answer_s
+        full_step_s = speed.step_s + slots * speed.step_per_answer_s
+        self._answer_s = self.scenario.sizes.mean_answer * full_step_s  # nobody knows how long an answer will be
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Let something happen then."""
@@ -127,6 +157,7 @@ class SurgeWorld:
 
     def next_arrival(self) -> None:
         """Let one client come, and plan the next."""
+        sizes = self.scenario.sizes
         if self.now >= self.scenario.ends:
             return
         paid = self.random.random() < PART_PAID
@@ -137,8 +168,8 @@ class SurgeWorld:
             len(self.clients),
             lane,
             tenant,
-            min(max(int(self.random.lognormvariate(6.0, 1.0)), 16), 8000),
-            min(max(int(self.random.lognormvariate(4.6, 0.7)), 2), 1000),
+            min(max(int(self.random.lognormvariate(*sizes.prompt)), 16), sizes.most_prompt),
+            min(max(int(self.random.lognormvariate(*sizes.answer)), 2), sizes.most_answer),
             self.now,
         )
         if paid or self.scenario.free:
@@ -150,9 +181,10 @@ class SurgeWorld:
         """Let a client ask."""
         client.tried_at = self.now
         prefill_s = self.first_token.predicted_s(client.prompt_tokens)
-        work = prefill_s + MEAN_OUTPUT_TOKENS * self._full_step_s  # nobody knows how long an answer will be
+        work = prefill_s + self._answer_s
+        self.work_s += 0.02 * (work - self.work_s)
         request = Request(client.tenant, client.lane, work, prefill_s, client.number + 1)
-        decision = self.admission.arrive(request, self.room(), self.now)
+        decision = self.admission.arrive(request, self.room(hold=client.lane == PAID), self.now)
         if isinstance(decision, Refused):
             self.sent_away(client, decision)
             return
@@ -186,19 +218,21 @@ class SurgeWorld:
 
     # -- what a gateway does
 
-    def room(self) -> Room:
-        """Return the slots of all replicas."""
+    def room(self, *, hold: bool = False) -> Room:
+        """Return the slots of all replicas; `hold`: whether a better one may be waited for."""
         free = sum(replica.slots - replica.in_flight for replica in self.replicas)
-        return Room(free, self.scenario.slots * len(self.replicas))
+        hold = hold and better_soon(self.replicas, self.work_s, self.now)
+        return Room(free, self.scenario.slots * len(self.replicas), hold)
 
     def start(self, client: Client) -> None:
         """Send a paid request to the replica with least to read, a free one to the least busy, as the router does."""
         client.got_in_at = self.now
         having_room = [replica for replica in self.replicas if replica.in_flight < replica.slots]
         if client.lane == PAID:
-            replica = min(having_room, key=lambda one: (one.tokens_ahead, one.in_flight))
+            replica = min(having_room, key=lambda one: (one.reading.left_s(self.now), one.in_flight))
         else:
-            replica = min(having_room, key=lambda one: (one.in_flight, one.tokens_ahead))
+            least = min(replica.in_flight for replica in having_room)
+            replica = self._chance.choice([replica for replica in having_room if replica.in_flight == least])
         predicted = self.first_token.predicted_s(client.prompt_tokens, 0, replica.tokens_ahead)
         began = self.now
 
@@ -207,6 +241,7 @@ class SurgeWorld:
             self.first_token.observed(predicted, self.now - began)
             assert client.ticket is not None
             self.admission.first_token(client.ticket, self.now)
+            self.fill()
 
         def done() -> None:
             assert client.ticket is not None
@@ -218,7 +253,11 @@ class SurgeWorld:
 
     def fill(self) -> None:
         """Give free slots to those who wait."""
-        while (ticket := self.admission.take(self.room(), self.now)) is not None:
+        while True:
+            room = self.room(hold=self.admission.waiting_in(PAID) > 0)
+            ticket = self.admission.take(room, self.now)
+            if ticket is None:
+                break
             self.start(self._waiting.pop(ticket))
         self.answer_evicted()
 
@@ -260,9 +299,6 @@ class SurgeWorld:
         """Return tokens written per second."""
         inside = [one for one in self.samples if since <= one.at <= until]
         return (inside[-1].tokens_written - inside[0].tokens_written) / (inside[-1].at - inside[0].at)
-
-
-MEAN_OUTPUT_TOKENS = 126.0  # of the sizes above
 
 
 def ttft_s_p99(clients: list[Client]) -> float:

@@ -113,6 +113,10 @@ class Entrance:
         """Note that a request that was let in found no replica."""
         self._queues[model].found_full()
 
+    def began(self, model: str) -> None:
+        """Note that a replica has read a prompt: who waits for that may go there."""
+        self._queues[model].has_read()
+
     def ended(self, exchange: Exchange) -> None:
         """Note that a request is over; whoever waits is let in later in this turn of the loop."""
         ticket, exchange.ticket = exchange.ticket, None

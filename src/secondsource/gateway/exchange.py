@@ -84,6 +84,9 @@ class Observer:
     def found_full(self, model: str) -> None:
         """Note that a request which was let in finds no replica now, and looks again."""
 
+    def began(self, exchange: "Exchange") -> None:
+        """Note that the first bytes of a stream have gone to its client."""
+
     def attempt_ended(self, exchange: "Exchange", attempt: Attempt, settled: Settled) -> None:
         """Note what became of an attempt, once the books have it."""
 
@@ -284,6 +287,7 @@ class Exchange:
             self._streaming = True
             self.first_token_s = time.monotonic() - self.started
             self._connection.start_stream(self._headers(attempt), EVENT_STREAM, data if not last else b"")
+            self._observer.began(self)
         if last:
             self._end_stream(data)
 

@@ -72,7 +72,9 @@ class ModelQueue:
             fingerprint = _fingerprint(exchange)
         expected = exchange.expected
         request = Request(principal.tenant, principal.lane, expected.work_s, expected.first_token_s, fingerprint)
-        decision = admission.arrive(request, Room(max(free, 0), self._slots), now)
+        best = principal.lane == self._lanes[0].name
+        hold = best and 0 < free <= self._slots * FEW and self._router.better_soon(self._model, now)
+        decision = admission.arrive(request, Room(max(free, 0), self._slots, hold), now)
         if isinstance(decision, Refused):
             self._send_away(exchange, decision, not self._slots)
         else:
@@ -95,13 +97,16 @@ class ModelQueue:
         """Note that a request has its answer, or that its client has left."""
         if ticket.state is State.RUNNING:
             self._in_use -= 1
-            if self._waiting and not self._filling:
-                # Later in this turn of the loop: the last attempt lets its replica go after its answer has left.
-                self._filling = True
-                asyncio.get_running_loop().call_soon(self._fill)
+            if self._waiting:
+                self._fill_soon()
         else:
             self._waiting.pop(ticket, None)
         self._admission.forget(ticket)
+
+    def has_read(self) -> None:
+        """Note that a prompt was read: one of the best lane may have waited for that with slots free."""
+        if self._waiting and self._admission.waiting_in(self._lanes[0].name):
+            self._fill_soon()
 
     def found_full(self) -> None:
         """Note that a request that was let through found no replica: there is less room than was thought."""
@@ -120,11 +125,18 @@ class ModelQueue:
         if self._slots:
             self._admission.rate.expected = float(self._slots)
 
+    def _fill_soon(self) -> None:
+        """Fill later in this turn of the loop: the last attempt lets its replica go after its answer has left."""
+        if not self._filling:
+            self._filling = True
+            asyncio.get_running_loop().call_soon(self._fill)
+
     def _fill(self) -> None:
         self._filling = False
-        now, admission = time.monotonic(), self._admission
+        now, admission, best = time.monotonic(), self._admission, self._lanes[0].name
         while (free := self._slots - self._in_use) > 0:
-            ticket = admission.take(Room(free, self._slots), now)
+            hold = admission.waiting_in(best) > 0 and self._router.better_soon(self._model, now)
+            ticket = admission.take(Room(free, self._slots, hold), now)
             if ticket is None:
                 break
             exchange = self._waiting.pop(ticket)

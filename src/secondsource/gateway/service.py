@@ -421,6 +421,10 @@ class Service(Observer):
         """Note that there is less room than was thought."""
         self._entrance.found_full(model)
 
+    def began(self, exchange: Exchange) -> None:
+        """Note that a prompt has been read."""
+        self._entrance.began(exchange.ask.model)
+
     def attempt_ended(self, exchange: Exchange, attempt: Attempt, settled: Settled) -> None:
         """Learn from an attempt."""
         self._feedback.ended(exchange, attempt, settled, self._entrance.expectation(exchange.ask.model))

@@ -58,6 +58,7 @@ class Room(NamedTuple):
 
     free: int
     slots: int
+    hold: bool = False  # the best lane's first tokens come sooner from a slot that frees soon than from any free now
 
 
 class Refused(NamedTuple):
@@ -120,7 +121,8 @@ class Admission:
         ticket = Ticket(
             request.tenant, request.lane, request.work, now, request.first_token_s, now + limit, request.fingerprint
         )
-        if room.free and not self._before(state) and room.free > self._headroom(state, room.slots, now):
+        held = room.hold and not state.place
+        if room.free and not held and not self._before(state) and room.free > self._headroom(state, room.slots, now):
             ticket.predicted_s = request.first_token_s
             return self._run(ticket, now)
         wait_s = self._wait_s(state, request.tenant, request.work, now)
@@ -141,7 +143,7 @@ class Admission:
         for state in self._lanes.values():
             if not state.queue.waiting:
                 continue
-            if free <= self._headroom(state, room.slots, now):
+            if (room.hold and not state.place) or free <= self._headroom(state, room.slots, now):
                 return None
             while (ticket := state.queue.pop()) is not None:
                 self.waiting -= 1

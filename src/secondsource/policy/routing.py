@@ -1,4 +1,4 @@
-"""Which replica a request goes to: filter, then share by weight among pools, then the less busy of two.
+"""Which replica a request goes to: filter, then share by weight among pools, then least to read, or the least busy.
 
 The router owns what is known of each replica. It reads no clock: `now` is monotonic seconds from the caller.
 """
@@ -14,6 +14,7 @@ from secondsource.policy.accounting import ShareClock
 from secondsource.policy.circuit import Circuit, CircuitState
 from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
 from secondsource.policy.prefix_affinity import PrefixAffinity
+from secondsource.policy.reading import Reading, ReadingSpeed, better_soon
 from secondsource.policy.supplier_share import SupplierShares
 
 MANY = 10**9  # attempts: where nothing bounds them
@@ -28,7 +29,7 @@ HARD_CAP_WAIT_S = 1.0
 class PoolState:
     """A pool and what was found out about it while serving."""
 
-    __slots__ = ("admitted", "continuation", "plugged", "pool", "prefill_repeats", "replicas", "virtual")
+    __slots__ = ("admitted", "continuation", "plugged", "pool", "prefill_repeats", "replicas", "speed", "virtual")
 
     def __init__(self, pool: Pool, random: Random) -> None:
         self.pool = pool
@@ -37,6 +38,7 @@ class PoolState:
         self.plugged = True  # until the operator pulls its supplier's plug
         self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
         self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
+        self.speed = ReadingSpeed()
         self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
 
     def reload(self, pool: Pool, random: Random) -> None:
@@ -72,9 +74,9 @@ class Replica:
         "engine",
         "in_flight",
         "limit",
+        "reading",
         "report",
         "state",
-        "unread",
         "url",
     )
 
@@ -84,7 +86,7 @@ class Replica:
         self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
         self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
-        self.unread = 0  # bytes of requests that it has been sent and has not begun to answer, streams alone
+        self.reading = Reading(state.speed)  # of streams alone
         self.bears = ConcurrencyLimit(state.pool.max_concurrency)
         self.limit = self.bears.limit
         self.report = LoadReport()  # as the replica last said of itself
@@ -107,9 +109,14 @@ class Replica:
         """Return whether it bears one more attempt, as far as is known."""
         return self.in_flight < self.limit
 
-    def has_read(self, size: int) -> int:
-        """Note that it has begun to answer, or was left; returns how many bytes it has yet to read: none."""
-        self.unread -= size
+    def sent(self, size: int, now: float) -> None:
+        """Note an attempt; `size` is that of a stream's request in bytes, of others 0."""
+        self.in_flight += 1
+        self.reading.sent(size, now)
+
+    def has_read(self, size: int, now: float) -> int:
+        """Note that it has begun to answer; returns how many bytes it has yet to read: none."""
+        self.reading.read(size, now)
         return 0
 
     def first_token(self, took_s: float, expected_s: float, now: float) -> None:
@@ -255,6 +262,15 @@ class Router:
         allowed = self.shares.may_have(suppliers, 1, now).suppliers
         return frozenset(one for one in suppliers if one not in allowed and self.shares.is_hard(one))
 
+    def better_soon(self, model: str, now: float) -> bool:
+        """Return whether an urgent request does better to wait for a slot than to take the best of those free."""
+        tiers = self._tiers.get(model, ())
+        if not tiers:
+            return False
+        first = [state for state in tiers[0].states if state.admitted and state.plugged]
+        well = (one for state in first for one in state.replicas if one.circuit.state is CircuitState.CLOSED)
+        return better_soon(well, tiers[0].average, now)
+
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
         return any((state.pool.context_tokens or 0) > context_tokens for state in self._admitted(model))
@@ -329,18 +345,25 @@ class Router:
         replica = tier.at_home(usable, need, level, now)
         if replica is None:
             state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
-            replica = free[0] if len(free) == 1 else self._less_busy(_with_least_to_read(free) if need.urgent else free)
+            replica = self._least_loaded(free, now, urgent=need.urgent)
             tier.note(replica, need)
         state = replica.state
         state.virtual = max(state.virtual, level) + need.work / state.pool.weight
         return replica
 
-    def _less_busy(self, free: list[Replica]) -> Replica:
+    def _least_loaded(self, free: list[Replica], now: float, *, urgent: bool) -> Replica:
         if len(free) == 1:
             return free[0]
-        first = int(self.random.random() * len(free))
-        second = int(self.random.random() * (len(free) - 1))
-        one, two = free[first], free[second + (second >= first)]
+        if urgent:
+            near = _with_least_to_read(free, now)
+        else:
+            least = min(replica.in_flight for replica in free)
+            near = [replica for replica in free if replica.in_flight == least]
+        if len(near) == 1:
+            return near[0]
+        first = int(self.random.random() * len(near))
+        second = int(self.random.random() * (len(near) - 1))
+        one, two = near[first], near[second + (second >= first)]
         return one if one.in_flight <= two.in_flight else two
 
 
@@ -371,17 +394,17 @@ class Tier:
             return None
         room = [False] * len(self._places)
         here: dict[int, Replica] = {}
-        most = unread = inf
+        most = left_s = inf
         if not self._affinity.knows(need.blocks):  # nothing is cached yet: not where others are read first
             near = [replica for _, free in usable for replica in free]
             if need.urgent:
-                near = _with_least_to_read(near)
-                unread = near[0].unread
+                near = _with_least_to_read(near, now)
+                left_s = near[0].reading.left_s(now)
             most = BUSIER + min(replica.in_flight for replica in near)
         for state, free in usable:
             if state.virtual - level <= AHEAD * self.average / state.pool.weight:
                 for replica in free:
-                    if replica.in_flight <= most and replica.unread <= unread:
+                    if replica.in_flight <= most and replica.reading.left_s(now) <= left_s:
                         place = self._places[replica]
                         room[place], here[place] = True, replica
         chosen = self._affinity.choose(need.blocks, need.work, room, now)
@@ -393,12 +416,12 @@ class Tier:
             self._affinity.correct(self._places[replica], need.work)
 
 
-def _with_least_to_read(free: list[Replica]) -> list[Replica]:
+def _with_least_to_read(free: list[Replica], now: float) -> list[Replica]:
     """Return the replicas that have least to read before a new prompt, of those that are not much the busier."""
     most = BUSIER_TO_READ * min(replica.in_flight for replica in free) + 2.0
-    near = [replica for replica in free if replica.in_flight <= most]
-    least = min(replica.unread for replica in near)
-    return [replica for replica in near if replica.unread == least]
+    near = [(replica.reading.left_s(now), replica) for replica in free if replica.in_flight <= most]
+    least = min(left_s for left_s, _ in near)
+    return [replica for left_s, replica in near if left_s == least]
 
 
 def _behind(usable: Usable) -> float:

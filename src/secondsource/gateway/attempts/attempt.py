@@ -94,8 +94,7 @@ class Attempt:
     def start(self) -> None:
         """Send the request; the books have its reservation."""
         replica = self.plan.replica
-        replica.in_flight += 1
-        replica.unread += self._unread
+        replica.sent(self._unread, time.monotonic())
         self._trial = replica.circuit.sent()
         self.account.start()
         if preparation.needed(self.plan):
@@ -210,7 +209,7 @@ class Attempt:
             if self.account.first_token_ns == 0:
                 self.account.first_token()
                 self.plan.replica.circuit.succeeded(self._trial)
-                self._unread = self.plan.replica.has_read(self._unread)
+                self._unread = self.plan.replica.has_read(self._unread, time.monotonic())
             self.owner.attempt_streams(self, data, last=relay.done)
         if self._over:
             return
@@ -342,7 +341,7 @@ class Attempt:
     def _update_replica(self, outcome: Outcome) -> None:
         replica = self.plan.replica
         replica.in_flight -= 1
-        self._unread = replica.has_read(self._unread)
+        replica.reading.left(self._unread)
         now = time.monotonic()
         if outcome in ALIVE:
             replica.circuit.succeeded(self._trial)

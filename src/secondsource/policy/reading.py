@@ -1,0 +1,106 @@
+"""How long a replica will be reading the prompts it has, and whether a better one will have a slot before that.
+
+A replica reads prompts one after another, or shares its speed among them: either way a new prompt's first token comes
+after those that were sent before it. How fast a pool reads is learned from prompts that found nothing before them.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+FIRST_S_PER_BYTE = 25e-6  # four bytes a token, 10,000 tokens a second
+KEPT = 0.98  # of what was learned, with each prompt
+PRIOR_BYTES = 20_000.0
+OVERDUE = 0.25  # of what is unread, at the least: a prompt that takes longer than it should is not read yet
+
+
+class ReadingSpeed:
+    """Seconds a byte of a request, as the replicas of one pool read them."""
+
+    __slots__ = ("_bytes", "_seconds")
+
+    def __init__(self) -> None:
+        self._bytes = PRIOR_BYTES
+        self._seconds = PRIOR_BYTES * FIRST_S_PER_BYTE
+
+    @property
+    def s_per_byte(self) -> float:
+        """Seconds a byte."""
+        return self._seconds / self._bytes
+
+    def learn(self, size: int, took_s: float) -> None:
+        """Note how long a request took to its first token that found nothing before it; `size` in bytes."""
+        self._bytes = self._bytes * KEPT + size
+        self._seconds = self._seconds * KEPT + took_s
+
+
+class Reading:
+    """The requests that one replica was sent and has not begun to answer; sizes in bytes, times on one clock."""
+
+    __slots__ = ("_began", "_first", "_speed", "_until", "unread")
+
+    def __init__(self, speed: ReadingSpeed) -> None:
+        self._speed = speed
+        self.unread = 0
+        self._until = 0.0  # when all will have been read, as far as is known
+        self._began = 0.0
+        self._first = 0  # the size of the one that found nothing before it, until it is read
+
+    def sent(self, size: int, now: float) -> None:
+        """Note a request; 0 is one whose first token nobody will see."""
+        if not size:
+            return
+        if not self.unread:
+            self._began, self._first, self._until = now, size, now
+        self.unread += size
+        self._until = max(self._until, now) + size * self._speed.s_per_byte
+
+    def read(self, size: int, now: float) -> None:
+        """Note a first token."""
+        if size and size == self._first:
+            self._speed.learn(size, now - self._began)
+        self.left(size)
+        self._until = now + self.unread * self._speed.s_per_byte
+
+    def left(self, size: int) -> None:
+        """Note that a request is not waited for any more."""
+        self.unread -= size
+        if size == self._first:
+            self._first = 0
+
+    def left_s(self, now: float) -> float:
+        """Return how long the replica will be reading."""
+        if not self.unread:
+            return 0.0
+        return max(self._until - now, OVERDUE * self.unread * self._speed.s_per_byte)
+
+
+class Standing(Protocol):
+    """What is asked of a replica here."""
+
+    in_flight: int
+    reading: Reading
+
+    def has_room(self) -> bool:
+        """Return whether it bears one more attempt."""
+
+
+def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool:
+    """Return whether a first token comes sooner by waiting for a slot than by taking the best of those free.
+
+    `work_s`: how long a request occupies a slot, on average. The slots of replicas that have less to read than the
+    best with room come free one after another, at their number over `work_s`.
+    """
+    best_s = float("inf")
+    full: list[tuple[float, int]] = []
+    for replica in replicas:
+        left_s = replica.reading.left_s(now)
+        if not replica.has_room():
+            full.append((left_s, replica.in_flight))
+        elif left_s <= 0.0:
+            return False
+        else:
+            best_s = min(best_s, left_s)
+    if best_s == float("inf"):
+        return False
+    slots = sum(in_flight for left_s, in_flight in full if left_s < best_s / 2)
+    return slots > 0 and best_s > work_s / slots

@@ -1,0 +1,78 @@
+"""How long a replica will be reading, and whether to wait for a better one."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from secondsource.policy.reading import FIRST_S_PER_BYTE, Reading, ReadingSpeed, better_soon
+
+KIB = 1024
+FIRST_S = KIB * FIRST_S_PER_BYTE
+
+
+@dataclass
+class Stands:
+    reading: Reading
+    in_flight: int
+    slots: int = 16
+
+    def has_room(self) -> bool:
+        return self.in_flight < self.slots
+
+
+def standing(unread: int, in_flight: int, now: float = 0.0) -> Stands:
+    reading = Reading(ReadingSpeed())
+    reading.sent(unread, now)
+    return Stands(reading, in_flight)
+
+
+def test_what_was_sent_is_read_one_after_another() -> None:
+    one = Reading(ReadingSpeed())
+    assert one.left_s(0.0) == 0.0
+    one.sent(KIB, 0.0)
+    one.sent(KIB, 0.0)
+    assert one.left_s(0.0) == pytest.approx(2 * FIRST_S)
+    assert one.left_s(FIRST_S) == pytest.approx(FIRST_S)
+    one.read(KIB, FIRST_S)
+    assert one.left_s(FIRST_S) == pytest.approx(FIRST_S, rel=0.05)
+
+
+def test_what_takes_longer_than_it_should_is_not_read_yet() -> None:
+    one = Reading(ReadingSpeed())
+    one.sent(KIB, 0.0)
+    assert one.left_s(100.0) > 0.0
+    one.left(KIB)
+    assert one.left_s(100.0) == 0.0
+
+
+def test_the_speed_is_learned_from_those_who_found_nothing_before_them() -> None:
+    speed = ReadingSpeed()
+    one = Reading(speed)
+    for turn in range(400):
+        one.sent(KIB, float(turn))
+        one.sent(KIB, float(turn))
+        one.read(KIB, turn + 0.1)
+        one.read(KIB, turn + 0.7)  # waited for the other
+    assert KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.2)
+
+
+def test_one_whose_client_left_teaches_nothing() -> None:
+    speed = ReadingSpeed()
+    one = Reading(speed)
+    before = speed.s_per_byte
+    one.sent(KIB, 0.0)
+    one.left(KIB)
+    one.sent(KIB, 10.0)
+    one.sent(2 * KIB, 10.0)
+    one.read(2 * KIB, 50.0)
+    assert speed.s_per_byte == before
+
+
+def test_waiting_pays_where_all_that_have_room_read_for_long() -> None:
+    long, full = standing(40 * KIB, 15), standing(0, 16)
+    assert better_soon([long, full, full, full], 2.6, 0.0)
+    assert not better_soon([long, full], 20.0, 0.0)  # no slot frees in time
+    assert not better_soon([long, full, standing(0, 15)], 2.6, 0.0)  # one has nothing to read
+    assert not better_soon([standing(KIB, 15), full, full, full], 2.6, 0.0)
+    assert not better_soon([long, standing(40 * KIB, 16)], 2.6, 0.0)  # those that are full read as long
+    assert not better_soon([full], 2.6, 0.0)
