@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from secondsource.core.fleet import Lane
+from secondsource.gateway.model_queue import YIELDS
 from secondsource.policy.admission import Admission, Refused, Request, Room
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
@@ -25,6 +26,7 @@ LANES = (Lane(name=PAID, priority=0, ttft_s=2.0), Lane(name=FREE, priority=10, t
 FREE_TENANTS = {"flood": 0.6, "crowd": 0.3, "middle": 0.09, "trickle": 0.01}
 PART_PAID = 0.1
 PATIENCE_S = 3600.0
+READS_S = YIELDS * 2.0
 
 
 class Speed(NamedTuple):
@@ -184,7 +186,7 @@ class SurgeWorld:
         work = prefill_s + self._answer_s
         self.work_s += 0.02 * (work - self.work_s)
         request = Request(client.tenant, client.lane, work, prefill_s, client.number + 1)
-        decision = self.admission.arrive(request, self.room(hold=client.lane == PAID), self.now)
+        decision = self.admission.arrive(request, self.room(best=client.lane == PAID), self.now)
         if isinstance(decision, Refused):
             self.sent_away(client, decision)
             return
@@ -218,11 +220,15 @@ class SurgeWorld:
 
     # -- what a gateway does
 
-    def room(self, *, hold: bool = False) -> Room:
-        """Return the slots of all replicas; `hold`: whether a better one may be waited for."""
+    def room(self, *, best: bool = False) -> Room:
+        """Return the slots of all replicas, for the best lane or for the other."""
         free = sum(replica.slots - replica.in_flight for replica in self.replicas)
-        hold = hold and better_soon(self.replicas, self.work_s, self.now)
-        return Room(free, self.scenario.slots * len(self.replicas), hold)
+        soon = best and better_soon(self.replicas, self.work_s, self.now)
+        all_read = not best and not any(self._read_soon(one) for one in self.replicas if one.has_room())
+        return Room(free, self.scenario.slots * len(self.replicas), soon, all_read)
+
+    def _read_soon(self, replica: SimulatedReplica) -> bool:
+        return replica.reading.left_s(self.now) <= READS_S
 
     def start(self, client: Client) -> None:
         """Send a paid request to the replica with least to read, a free one to the least busy, as the router does."""
@@ -254,7 +260,7 @@ class SurgeWorld:
     def fill(self) -> None:
         """Give free slots to those who wait."""
         while True:
-            room = self.room(hold=self.admission.waiting_in(PAID) > 0)
+            room = self.room(best=self.admission.waiting_in(PAID) > 0)
             ticket = self.admission.take(room, self.now)
             if ticket is None:
                 break

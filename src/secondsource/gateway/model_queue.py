@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from math import inf
 
 import msgspec
 
@@ -17,6 +18,7 @@ from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.routing import Router
 from secondsource.policy.views import LaneView
 
+YIELDS = 0.05  # of the best lane's ttft_s: while all with room will be reading for longer, worse lanes wait
 FEW = 0.25  # of all slots: with fewer free, somebody may be sent away, and known when coming back
 
 
@@ -44,10 +46,12 @@ class ModelQueue:
         self._lanes: tuple[Lane, ...] = ()
         self._admission: Admission
         self._patience_s: dict[str, float] = {}
+        self._reads_s = inf  # so long a replica may be reading that is sent a worse lane's prompt
 
     def reload(self, lanes: Sequence[Lane], weights: Mapping[str, float], now: float) -> None:
         """Take the lanes and the tenants' weights as they are now; each lane has a `ttft_s`. Who waits asks again."""
         self._lanes = Lanes(lanes).ordered
+        self._reads_s = YIELDS * (self._lanes[0].ttft_s or 0.0) if len(lanes) > 1 else inf
         self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
         self._slots = self._router.slots(self._model, now)
         self._admission = Admission(lanes, weights, max(self._slots, 1), now, table=self._places)
@@ -73,8 +77,7 @@ class ModelQueue:
         expected = exchange.expected
         request = Request(principal.tenant, principal.lane, expected.work_s, expected.first_token_s, fingerprint)
         best = principal.lane == self._lanes[0].name
-        hold = best and 0 < free <= self._slots * FEW and self._router.better_soon(self._model, now)
-        decision = admission.arrive(request, Room(max(free, 0), self._slots, hold), now)
+        decision = admission.arrive(request, self._room(max(free, 0), now, best=best), now)
         if isinstance(decision, Refused):
             self._send_away(exchange, decision, not self._slots)
         else:
@@ -104,9 +107,16 @@ class ModelQueue:
         self._admission.forget(ticket)
 
     def has_read(self) -> None:
-        """Note that a prompt was read: one of the best lane may have waited for that with slots free."""
-        if self._waiting and self._admission.waiting_in(self._lanes[0].name):
+        """Note that a prompt was read: somebody may have waited for that with slots free."""
+        if self._waiting:
             self._fill_soon()
+
+    def _room(self, free: int, now: float, *, best: bool) -> Room:
+        """Return what room there is for the best lane, or for another."""
+        few, router = 0 < free <= self._slots * FEW, self._router
+        if best:
+            return Room(free, self._slots, better_soon=few and router.better_soon(self._model, now))
+        return Room(free, self._slots, all_read=free > 0 and router.all_read(self._model, self._reads_s, now))
 
     def found_full(self) -> None:
         """Note that a request that was let through found no replica: there is less room than was thought."""
@@ -135,8 +145,7 @@ class ModelQueue:
         self._filling = False
         now, admission, best = time.monotonic(), self._admission, self._lanes[0].name
         while (free := self._slots - self._in_use) > 0:
-            hold = admission.waiting_in(best) > 0 and self._router.better_soon(self._model, now)
-            ticket = admission.take(Room(free, self._slots, hold), now)
+            ticket = admission.take(self._room(free, now, best=admission.waiting_in(best) > 0), now)
             if ticket is None:
                 break
             exchange = self._waiting.pop(ticket)

@@ -29,6 +29,7 @@ GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised gues
 MOST_HEADROOM = 0.11  # of all slots; the batch is flat there, so that it costs far less of what is made
 FEWEST_WITH_HEADROOM = 8  # slots
 HEADROOM_MISSES = 0.02  # how often a better lane may find the slots kept free for it taken
+LITTLE = 1e-3  # of what is drained: better lanes that ask for less need nothing kept
 LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
 NO_LIMIT = float("inf")
 
@@ -58,7 +59,8 @@ class Room(NamedTuple):
 
     free: int
     slots: int
-    hold: bool = False  # the best lane's first tokens come sooner from a slot that frees soon than from any free now
+    better_soon: bool = False  # a slot that frees soon is better for the best lane than any free now
+    all_read: bool = False  # each replica with a free slot reads: what else it is sent is before the next of the best
 
 
 class Refused(NamedTuple):
@@ -121,8 +123,7 @@ class Admission:
         ticket = Ticket(
             request.tenant, request.lane, request.work, now, request.first_token_s, now + limit, request.fingerprint
         )
-        held = room.hold and not state.place
-        if room.free and not held and not self._before(state) and room.free > self._headroom(state, room.slots, now):
+        if room.free and not self._before(state) and self._may_run(state, room, now):
             ticket.predicted_s = request.first_token_s
             return self._run(ticket, now)
         wait_s = self._wait_s(state, request.tenant, request.work, now)
@@ -137,13 +138,12 @@ class Admission:
 
     def take(self, room: Room, now: float) -> Ticket | None:
         """Return the next ticket to run; None when none may. To be called again until it is None."""
-        free = room.free
-        if not free or not self.waiting:
+        if not room.free or not self.waiting:
             return None
         for state in self._lanes.values():
             if not state.queue.waiting:
                 continue
-            if (room.hold and not state.place) or free <= self._headroom(state, room.slots, now):
+            if not self._may_run(state, room, now):
                 return None
             while (ticket := state.queue.pop()) is not None:
                 self.waiting -= 1
@@ -194,6 +194,17 @@ class Admission:
         self.rate.note(ticket.work, now, more_waits=bool(self.waiting))
         return ticket
 
+    def _may_run(self, state: _LaneState, room: Room, now: float) -> bool:
+        if not state.place:
+            return not room.better_soon
+        if room.free <= self._headroom(state, room.slots, now):
+            return False
+        return not room.all_read or self._better_load(state, now) < LITTLE
+
+    def _better_load(self, state: _LaneState, now: float) -> float:
+        """Return which part of what is drained better lanes ask for."""
+        return sum(one.demand.per_s(now) for one in self._lanes.values() if one.place < state.place) / self.rate.per_s
+
     def _before(self, state: _LaneState) -> int:
         """Return how many wait in this lane and better ones."""
         if not self.waiting:
@@ -217,8 +228,8 @@ class Admission:
             return 0
         others = [other for other in self._lanes.values() if other.place < state.place]
         kept = min(max(other.reserve.slots(now) for other in others), max(slots - 1, 0))
-        load = min(sum(other.demand.per_s(now) for other in others) / self.rate.per_s, 0.99)
-        if load < 1e-3:
+        load = min(self._better_load(state, now), 0.99)
+        if load < LITTLE:
             return kept
         most = max(int(slots * MOST_HEADROOM), min(slots // FEWEST_WITH_HEADROOM, 1))
         return max(min(ceil(log(HEADROOM_MISSES) / log(load)), most), kept)

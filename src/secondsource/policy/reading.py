@@ -1,7 +1,8 @@
 """How long a replica will be reading the prompts it has, and whether a better one will have a slot before that.
 
 A replica reads prompts one after another, or shares its speed among them: either way a new prompt's first token comes
-after those that were sent before it. How fast a pool reads is learned from prompts that found nothing before them.
+after those that were sent before it. How fast a pool reads is learned from the time between one first token and the
+next, which is short where prompts are read together.
 """
 
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ class ReadingSpeed:
         return self._seconds / self._bytes
 
     def learn(self, size: int, took_s: float) -> None:
-        """Note how long a request took to its first token that found nothing before it; `size` in bytes."""
+        """Note how long a request took to its first token after that of the one before it; `size` in bytes."""
         self._bytes = self._bytes * KEPT + size
         self._seconds = self._seconds * KEPT + took_s
 
@@ -36,36 +37,35 @@ class ReadingSpeed:
 class Reading:
     """The requests that one replica was sent and has not begun to answer; sizes in bytes, times on one clock."""
 
-    __slots__ = ("_began", "_first", "_speed", "_until", "unread")
+    __slots__ = ("_since", "_speed", "_until", "unread")
 
     def __init__(self, speed: ReadingSpeed) -> None:
         self._speed = speed
         self.unread = 0
         self._until = 0.0  # when all will have been read, as far as is known
-        self._began = 0.0
-        self._first = 0  # the size of the one that found nothing before it, until it is read
+        self._since = 0.0  # the last first token, or the first request after a pause
 
     def sent(self, size: int, now: float) -> None:
         """Note a request; 0 is one whose first token nobody will see."""
         if not size:
             return
         if not self.unread:
-            self._began, self._first, self._until = now, size, now
+            self._since = self._until = now
         self.unread += size
         self._until = max(self._until, now) + size * self._speed.s_per_byte
 
     def read(self, size: int, now: float) -> None:
         """Note a first token."""
-        if size and size == self._first:
-            self._speed.learn(size, now - self._began)
-        self.left(size)
-        self._until = now + self.unread * self._speed.s_per_byte
+        if size:
+            self._speed.learn(size, now - self._since)
+            self.left(size, now)
 
-    def left(self, size: int) -> None:
+    def left(self, size: int, now: float) -> None:
         """Note that a request is not waited for any more."""
-        self.unread -= size
-        if size == self._first:
-            self._first = 0
+        if size:
+            self.unread -= size
+            self._since = now
+            self._until = now + self.unread * self._speed.s_per_byte
 
     def left_s(self, now: float) -> float:
         """Return how long the replica will be reading."""

@@ -4,7 +4,7 @@ The router owns what is known of each replica. It reads no clock: `now` is monot
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from math import inf
 from random import Random
 from typing import NamedTuple
@@ -265,11 +265,16 @@ class Router:
     def better_soon(self, model: str, now: float) -> bool:
         """Return whether an urgent request does better to wait for a slot than to take the best of those free."""
         tiers = self._tiers.get(model, ())
-        if not tiers:
-            return False
-        first = [state for state in tiers[0].states if state.admitted and state.plugged]
-        well = (one for state in first for one in state.replicas if one.circuit.state is CircuitState.CLOSED)
-        return better_soon(well, tiers[0].average, now)
+        return bool(tiers) and better_soon(_well(tiers[0]), tiers[0].average, now)
+
+    def all_read(self, model: str, reads_s: float, now: float) -> bool:
+        """Return whether every replica with room will be reading for longer than `reads_s`."""
+        return all(
+            one.reading.left_s(now) > reads_s
+            for tier in self._tiers.get(model, ())
+            for one in _well(tier)
+            if one.has_room()
+        )
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
@@ -422,6 +427,13 @@ def _with_least_to_read(free: list[Replica], now: float) -> list[Replica]:
     near = [(replica.reading.left_s(now), replica) for replica in free if replica.in_flight <= most]
     least = min(left_s for left_s, _ in near)
     return [replica for left_s, replica in near if left_s == least]
+
+
+def _well(tier: Tier) -> Iterator[Replica]:
+    """Return the replicas that may be asked and are not known to fail."""
+    for state in tier.states:
+        if state.admitted and state.plugged:
+            yield from (one for one in state.replicas if one.circuit.state is CircuitState.CLOSED)
 
 
 def _behind(usable: Usable) -> float:

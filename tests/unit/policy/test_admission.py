@@ -139,3 +139,22 @@ def test_predictions_learn_and_are_judged() -> None:
     assert sum(error.counts) == error.observations == 200
     assert error.within(0.9, 1.1) > 0.7
     assert abs(error.bias) < 0.1
+
+
+def test_the_best_lane_waits_for_a_better_slot_and_others_do_not_pass_it() -> None:
+    over = admission()
+    assert let_in(over, ask("paid"), Room(2, 4, better_soon=True), 0.0).state is State.WAITING
+    assert let_in(over, ask(), Room(2, 4), 0.0).state is State.WAITING
+    assert over.take(Room(2, 4, better_soon=True), 0.1) is None
+    taken = over.take(Room(2, 4), 0.2)
+    assert taken is not None
+    assert taken.lane == "paid"
+
+
+def test_a_worse_lane_is_not_read_before_the_next_of_a_better_one_unless_nobody_wants_that() -> None:
+    over = admission()
+    assert let_in(over, ask(), Room(4, 4, all_read=True), 0.0).state is State.RUNNING
+    let_in(over, ask("paid"), Room(3, 4), 0.0)
+    assert let_in(over, ask(), Room(3, 4, all_read=True), 0.1).state is State.WAITING
+    assert over.take(Room(3, 4, all_read=True), 0.2) is None
+    assert over.take(Room(3, 4), 0.2) is not None

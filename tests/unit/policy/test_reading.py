@@ -41,19 +41,30 @@ def test_what_takes_longer_than_it_should_is_not_read_yet() -> None:
     one = Reading(ReadingSpeed())
     one.sent(KIB, 0.0)
     assert one.left_s(100.0) > 0.0
-    one.left(KIB)
+    one.left(KIB, 100.0)
     assert one.left_s(100.0) == 0.0
 
 
-def test_the_speed_is_learned_from_those_who_found_nothing_before_them() -> None:
+def test_the_speed_is_learned_from_the_time_between_first_tokens() -> None:
     speed = ReadingSpeed()
     one = Reading(speed)
     for turn in range(400):
         one.sent(KIB, float(turn))
         one.sent(KIB, float(turn))
         one.read(KIB, turn + 0.1)
-        one.read(KIB, turn + 0.7)  # waited for the other
-    assert KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.2)
+        one.read(KIB, turn + 0.2)  # waited for the other
+    assert KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.05)
+
+
+def test_prompts_that_are_read_together_are_read_fast() -> None:
+    speed = ReadingSpeed()
+    one = Reading(speed)
+    for turn in range(400):
+        for _ in range(4):
+            one.sent(KIB, float(turn))
+        for _ in range(4):
+            one.read(KIB, turn + 0.1)
+    assert 4 * KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.05)
 
 
 def test_one_whose_client_left_teaches_nothing() -> None:
@@ -61,11 +72,9 @@ def test_one_whose_client_left_teaches_nothing() -> None:
     one = Reading(speed)
     before = speed.s_per_byte
     one.sent(KIB, 0.0)
-    one.left(KIB)
-    one.sent(KIB, 10.0)
-    one.sent(2 * KIB, 10.0)
-    one.read(2 * KIB, 50.0)
+    one.left(KIB, 50.0)
     assert speed.s_per_byte == before
+    assert one.left_s(50.0) == 0.0
 
 
 def test_waiting_pays_where_all_that_have_room_read_for_long() -> None:

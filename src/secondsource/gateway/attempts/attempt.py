@@ -341,7 +341,7 @@ class Attempt:
     def _update_replica(self, outcome: Outcome) -> None:
         replica = self.plan.replica
         replica.in_flight -= 1
-        replica.reading.left(self._unread)
+        replica.reading.left(self._unread, time.monotonic())
         now = time.monotonic()
         if outcome in ALIVE:
             replica.circuit.succeeded(self._trial)
