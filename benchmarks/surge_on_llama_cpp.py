@@ -22,6 +22,7 @@ from tests.surge.stand import TOKENS, Stand, gateway_over
 from tests.surge.verdict import Obedient, in_time, of_lane, ttft_s
 
 SLOTS = 4
+PROMISED_S = {PAID: 4.0, FREE: 20.0}  # what llama.cpp keeps for paid alone
 SIZES = Sizes(prompt=(4.0, 0.5), answer=(3.2, 0.4), most_prompt=200, most_answer=60)
 SURGE = 5.0
 
@@ -41,6 +42,16 @@ async def capacity(over: Stand, seconds: float) -> tuple[float, float]:
 
     await asyncio.gather(*(always() for _ in range(SLOTS)))
     return served / seconds, tokens / seconds
+
+
+async def prompt_tokens_per_s(over: Stand) -> float:
+    """Return how fast the replica reads prompts, one after another with nothing else to do."""
+    random, tokens, seconds = Random(7), 0, 0.0  # noqa: S311 -- a fixed seed
+    for _ in range(12):
+        client = Client(FREE, "crowd", SIZES.draw(random)[0], 1, 0.0, obeys=False)
+        one = await ask(over.replicas[0], "", body_of(client, random.randrange(10**8)))
+        tokens, seconds = tokens + client.prompt_tokens, seconds + one.ended - one.sent
+    return tokens / seconds
 
 
 def tokens_of(clients: list[Client]) -> int:
@@ -63,22 +74,24 @@ def by_quarter(clients: list[Client], seconds: float) -> list[tuple[float, float
 
 async def run(over: Stand, seconds: float) -> dict[str, object]:
     """Run everything and return the numbers."""
+    reads_per_s = await prompt_tokens_per_s(over)
     requests_per_s, tokens_per_s = await capacity(over, 30.0)
     load = Load(over.port, TOKENS, 1, SIZES)
-    alone = await load.run(seconds / 4, SURGE * requests_per_s, free=False, seed=1)
+    alone = await load.run(seconds / 2, SURGE * requests_per_s, free=False, seed=1)
     watching = asyncio.create_task(over.watch(seconds))
     began = time.monotonic()
     surge = await load.run(seconds, SURGE * requests_per_s, seed=1)
     made = tokens_of(surge) / (time.monotonic() - began)
     seen = await watching
     await load.end(15.0)
-    free, obedient = of_lane(surge, FREE), Obedient.of(surge, 1e9)
+    free, obedient = of_lane(surge, FREE), Obedient.of(surge, reads_per_s)
     return {
         "capacity, requests/s": requests_per_s,
         "capacity, tokens/s": tokens_per_s,
         "offered, requests/s": len(surge) / seconds,
         "paid requests": len(of_lane(surge, PAID)),
-        "paid in time (2 s), alone and in the surge": (in_time(alone, PAID), in_time(surge, PAID)),
+        "prompts read alone, tokens/s (four bytes each)": reads_per_s,
+        "paid in time (4 s), alone and in the surge": tuple(in_time(one, PAID, PROMISED_S) for one in (alone, surge)),
         "paid served, alone and in the surge": (served(alone), served(surge)),
         "paid TTFT p50, alone and in the surge, s": (ttft_s(alone, PAID, 0.5), ttft_s(surge, PAID, 0.5)),
         "paid TTFT p90, alone and in the surge, s": (ttft_s(alone, PAID, 0.9), ttft_s(surge, PAID, 0.9)),
@@ -93,6 +106,7 @@ async def run(over: Stand, seconds: float) -> dict[str, object]:
             obedient.got_in,
         ),
         "most waiting": max(one[1] for one in seen),
+        "gateway MiB, at the beginning and the end": (seen[0][3], seen[-1][3]),
         "refused": dict(Counter(one.refused for client in surge for one in client.tries if one.refused)),
     }
 
@@ -112,7 +126,7 @@ def main() -> None:
             assert llama.stdin
             assert llama.stdout
             print(llama.stdout.readline().decode().strip())  # noqa: T201
-            with gateway_over(directory, [port], SLOTS) as over:
+            with gateway_over(directory, [port], SLOTS, promised_s=PROMISED_S) as over:
                 for key, value in asyncio.run(run(over, given.seconds)).items():
                     print(f"| {key} | {value:.3f} |" if isinstance(value, float) else f"| {key} | {value} |")  # noqa: T201
             llama.stdin.close()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.faults.harness import free_ports
 from tests.surge.load import FREE, FREE_TENANTS, PAID, PAID_TENANTS
+from tests.surge.verdict import TTFT_S
 
 TOKENS = {tenant: f"sk-{tenant}" for tenant in (*PAID_TENANTS, *FREE_TENANTS)}
 FLEET = """
@@ -34,11 +35,11 @@ max_concurrency = {slots}
 [[lanes]]
 name = "paid"
 priority = 0
-ttft_s = 2.0
+ttft_s = {paid_s}
 [[lanes]]
 name = "free"
 priority = 10
-ttft_s = 10.0
+ttft_s = {free_s}
 """
 
 
@@ -110,12 +111,18 @@ def stand(directory: Path, count: int, slots: int, workers: int = 1) -> Iterator
 
 @contextmanager
 def gateway_over(
-    directory: Path, ports: list[int], slots: int, model: str = "chat", workers: int = 1
+    directory: Path,
+    ports: list[int],
+    slots: int,
+    model: str = "chat",
+    workers: int = 1,
+    promised_s: Mapping[str, float] = TTFT_S,
 ) -> Iterator[Stand]:
-    """Start a gateway over replicas on these ports, of so many slots each, and end it."""
+    """Start a gateway over replicas on these ports, of so many slots each, and end it; `promised_s` by lane."""
     fleet, log = directory / "fleet.toml", directory / "gateway.log"
     urls = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
-    text = FLEET.format(state=directory / "state", replicas=urls, slots=slots, model=model, workers=workers)
+    promised = {"paid_s": promised_s[PAID], "free_s": promised_s[FREE]}
+    text = FLEET.format(state=directory / "state", replicas=urls, slots=slots, model=model, workers=workers, **promised)
     for tenant, token in TOKENS.items():
         sha256 = hashlib.sha256(token.encode()).hexdigest()
         lane = PAID if tenant in PAID_TENANTS else FREE

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from math import exp
 
-BOUND = 1.25  # of the mean load
-MEMORY_S = 60.0  # over which loads are compared: of a moment's few requests, one long one would be all
+BOUND = 1.15  # of the mean load; answers that turn out long and caches that miss add to it
+MEMORY_S = 120.0  # over which loads are compared: of a moment's few requests, one long one would be all
 POINTS = 64  # of each replica on the ring
 MOST_REMEMBERED = 100_000
 COMMON = 0.02  # of all prompts: a block that more than this begin with says nothing of a conversation
