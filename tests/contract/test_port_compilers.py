@@ -9,7 +9,7 @@ import pytest
 from secondsource.catalog.load import shipped_catalog
 from secondsource.port.compiling import run_compile
 from secondsource.port.estimate import Ask
-from secondsource.port.job import Depth, Job, Program
+from secondsource.port.job import Depth, Depths, Job, Program
 from secondsource.port.measuring import measure
 from secondsource.port.models import find_model
 from secondsource.port.targets import find_chip, make_target
@@ -42,7 +42,7 @@ def test_what_is_too_large_is_refused_in_the_compiler_s_own_words() -> None:
     program = Program(step="decode", sequences=8, context_tokens=1024)
     job = Job(
         config=model.config, weights="bf16", target=make_target(find_chip(CATALOG, "tpu-v5e"), 1), data_parallel=1,
-        programs=((program, (Depth(4),)),),
+        programs=((program, Depths((Depth(4),))),),
     )  # fmt: skip
     answer = run_compile(job, 240, lambda _: None)
     assert answer.fault is not None

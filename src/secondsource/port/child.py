@@ -8,15 +8,15 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import jax
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program, Progress, Said
+from secondsource.port.job import Answer, Assigned, Compiled, Depth, Fault, Job, Program, Progress, Said
 from secondsource.port.kept import Kept, keep
-from secondsource.port.program import compile_program, mesh_of, open_devices
+from secondsource.port.program import assign_program, compile_program, mesh_of, open_devices
 
 _MESSAGE_CHARACTERS = 2000
 _OUR_SOURCE = str(Path(__file__).resolve().parents[1])
@@ -26,20 +26,35 @@ _MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory", "exceeds available HBM", "
 
 
 def work(job: Job, out: BinaryIO) -> Answer:
-    """Compile every program at every depth; the first fault ends the work."""
+    """Compile every program; the first fault ends the work.
+
+    One depth is enough where the walk saw each layer end and the compiler says what it assigns to another. That comes
+    last: the compiler goes on with it until this process ends.
+    """
     done: list[Compiled] = []
+    assigned: list[Assigned] = []
     program: Program | None = None
+    asked: list[tuple[Program, Depth]] = []
     try:
         mesh = mesh_of(job, open_devices(job.target))
         for program, depths in job.programs:
-            for depth in depths:
+            for depth in reversed(depths.compiled):
                 say(out, Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, {depth.layers} layers"))
                 compiled, executable = compile_program(job, program, depth, mesh)
                 done.append(compiled)
                 _keep(job, program, depth, executable)
+                if depths.assigned and compiled.walked and len(compiled.walked.layers) == depth.layers:
+                    asked.append((program, depths.assigned))
+                    break
+        for program, depth in asked:
+            say(
+                out,
+                Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, memory of {depth.layers} layers"),
+            )
+            assigned.append(assign_program(job, program, depth, mesh))
     except (jax.errors.JaxRuntimeError, InputError, ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        return Answer(tuple(done), fault_of(error, program))
-    return Answer(tuple(done))
+        return Answer(tuple(done), fault_of(error, program), tuple(assigned))
+    return Answer(tuple(done), None, tuple(assigned))
 
 
 def fault_of(error: Exception, program: Program | None) -> Fault:
@@ -79,14 +94,14 @@ def say(out: BinaryIO, said: Said) -> None:
     out.flush()
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Read a job, answer it; libraries that print get standard error."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     say(out, work(job, out))
-    return 0
+    os._exit(0)  # the compiler may still be at code that nobody waits for
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,6 +25,13 @@ class Depth(msgspec.Struct, frozen=True, order=True):
         return self.full + self.local
 
 
+class Depths(msgspec.Struct, frozen=True):
+    """At which depths a program is looked at: the deepest is compiled, the others where they are needed for a line."""
+
+    compiled: tuple[Depth, ...]  # ascending
+    assigned: Depth | None = None  # where the compiler is asked for memory alone, if it says that before it is done
+
+
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a model beside a cache of `sequences` slots of `context_tokens` each.
 
@@ -48,7 +55,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheDtype = "bf16"
     target: Target
     data_parallel: int
-    programs: tuple[tuple[Program, tuple[Depth, ...]], ...]  # each is compiled at each of its depths
+    programs: tuple[tuple[Program, Depths], ...]
     save_to: str = ""  # directory for the compiled programs
     keep_text_in: str = ""  # directory for the compiler's text
 
@@ -62,10 +69,19 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     arguments_bytes: int  # weights, cache and the step's small inputs, as the compiler lays them out
     layer_bytes: tuple[int, ...] = ()  # of these, each layer's
     temporaries_bytes: int
+    assigned_bytes: int | None = None  # temporaries by the compiler's assignment of buffers; None: not looked at
     outputs_bytes: int  # that are not written over an argument
     code_bytes: int
     flops: float = 0.0
     walked: Walked | None = None  # None: this compiler gives no cycles
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the temporaries of a program at a depth take on one device, by the compiler's assignment of buffers."""
+
+    program: Program
+    depth: Depth
+    temporaries_bytes: int
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +104,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
     compiled: tuple[Compiled, ...]
     fault: Fault | None = None
+    assigned: tuple[Assigned, ...] = ()
 
 
 Said = Progress | Answer

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import carry_layers_on, carry_on, depths_of, line_of
+from secondsource.port.carrying import carry_layers_on, carry_on, carry_prompt_on, depths_of, line_of
 from secondsource.port.compiling import run_compile
-from secondsource.port.job import Answer, CacheDtype, Compiled, Depth, Fault, Job, Program, Step, Weights
+from secondsource.port.job import Answer, Assigned, CacheDtype, Compiled, Depths, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
 from secondsource.port.targets import Target
 
@@ -126,19 +126,18 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
         save_to=setup.save_to,
     )
     answer = run(job, setup.seconds, say)
-    found = _steps(answer.compiled, job.programs, config)
+    found = _steps(answer, job.programs, config)
     return Measured(setup=setup, weights_bytes=weights, cache_bytes=cache, steps=found, fault=answer.fault)
 
 
-def _steps(
-    compiled: Sequence[Compiled], wanted: Sequence[tuple[Program, tuple[Depth, ...]]], config: ModelConfig
-) -> tuple[Stepped, ...]:
-    """Return the programs of which every depth that was wanted compiled."""
+def _steps(answer: Answer, wanted: Sequence[tuple[Program, Depths]], config: ModelConfig) -> tuple[Stepped, ...]:
+    """Return the programs of which every depth that was needed was looked at."""
     found = []
     for program, depths in wanted:
-        own = sorted((each for each in compiled if each.program == program), key=lambda each: each.depth.layers)
-        if len(own) >= len(depths):
-            found.append(_stepped(own[-1], own[-2] if len(own) > 1 else None, config))
+        own = sorted((each for each in answer.compiled if each.program == program), key=lambda each: each.depth.layers)
+        assigned = next((each for each in answer.assigned if each.program == program), None)
+        if len(own) >= len(depths.compiled) or (own and assigned):
+            found.append(_stepped(own[-1], own[-2] if len(own) > 1 else None, assigned, config))
     return tuple(found)
 
 
@@ -162,22 +161,32 @@ def _program(setup: Setup, step: Step, filled_tokens: int) -> Program:
     )
 
 
-def _stepped(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) -> Stepped:
-    depth = compiled.depth
-
-    def at_depth(figure: Callable[[Compiled], float]) -> float:
-        if shallow is None:
-            return figure(compiled)
-        return carry_on(figure(shallow), figure(compiled), (shallow.depth, depth), config)
-
+def _stepped(compiled: Compiled, shallow: Compiled | None, assigned: Assigned | None, config: ModelConfig) -> Stepped:
+    temporaries: float = _extra(compiled)
+    if shallow is not None:
+        temporaries = carry_on(_extra(shallow), temporaries, (shallow.depth, compiled.depth), config)
+    elif assigned is not None:
+        temporaries += _more_assigned(compiled, assigned, config)
     return Stepped(
         step=compiled.program.step,
         filled_tokens=compiled.program.filled_tokens,
         arguments_bytes=_arguments(compiled, config),
-        temporaries_bytes=round(at_depth(_extra)),
-        compile_s=at_depth(lambda each: each.seconds),
+        temporaries_bytes=round(temporaries),
+        compile_s=compiled.seconds,
         timed=_timed(compiled, shallow, config),
     )
+
+
+def _more_assigned(compiled: Compiled, assigned: Assigned, config: ModelConfig) -> float:
+    """Return what the model's other layers add to temporaries and code.
+
+    Of the code a part is no layer's, and layers share some: in proportion to the layers it is at most so much.
+    """
+    code = compiled.code_bytes * (config.layers / compiled.depth.layers - 1)
+    had = compiled.assigned_bytes or 0
+    if assigned.depth.layers == config.layers:
+        return max(0, assigned.temporaries_bytes - had) + code
+    return carry_on(assigned.temporaries_bytes, had, (assigned.depth, compiled.depth), config) - had + code
 
 
 def _arguments(compiled: Compiled, config: ModelConfig) -> int:
@@ -194,10 +203,13 @@ def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) ->
     walked = compiled.walked
     if walked is None:
         return None
-    decode = compiled.program.step == "decode"
-    spent = carry_layers_on(walked, compiled.depth, config) if decode or shallow is None else None
-    if spent is None and shallow is not None and shallow.walked is not None:
-        spent = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
+    line = None
+    if shallow is not None and shallow.walked is not None:
+        line = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
+    if compiled.program.step == "decode":
+        spent = carry_layers_on(walked, compiled.depth, config) or line
+    else:
+        spent = line or carry_prompt_on(walked, compiled.depth, config)
     if spent is None:
         return None
     return Timed(

@@ -1,7 +1,9 @@
 """Lower and compile one step of the portable model for a topology: the only place of the port that meets JAX."""
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +18,9 @@ from secondsource.engine.config import ModelConfig
 from secondsource.engine.decoder import decode_step, prefill
 from secondsource.engine.parameters import Parameters
 from secondsource.engine.sharding import DATA, cache_shardings, make_mesh, parameter_shardings
+from secondsource.port.assigning import assign, assigned_bytes, telling
 from secondsource.port.hlo import parse_module
-from secondsource.port.job import Compiled, Depth, Job, Program
+from secondsource.port.job import Assigned, Compiled, Depth, Job, Program
 from secondsource.port.layers import layer_bytes
 from secondsource.port.placing import cache_format
 from secondsource.port.targets import Target, gpu_text, host_bounds
@@ -102,7 +105,10 @@ def _placed(arrays: Any, shardings: Any) -> Any:
 def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tuple[Compiled, Any]:
     """Return what the compiler makes of a step at a depth, and the executable; raises JAX's errors."""
     began = time.process_time()
-    executable = lower_program(job, program, depth, mesh).compile()
+    lowered = lower_program(job, program, depth, mesh)
+    with tempfile.TemporaryDirectory() as directory:
+        executable = lowered.compile(compiler_options=telling(Path(directory)) if job.target.cycles_per_s else None)
+        assigned = assigned_bytes(Path(directory)) if job.target.cycles_per_s else None
     seconds = time.process_time() - began
     memory = executable.memory_analysis()
     cost: Mapping[str, float] = executable.cost_analysis() or {}
@@ -115,12 +121,23 @@ def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tup
         arguments_bytes=memory.argument_size_in_bytes,
         layer_bytes=layer_bytes(module.entry),
         temporaries_bytes=memory.temp_size_in_bytes,
+        assigned_bytes=assigned,
         outputs_bytes=max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes),
         code_bytes=memory.generated_code_size_in_bytes,
         flops=float(cost.get("flops", 0.0)),
         walked=walked,
     )
     return compiled, executable
+
+
+def assign_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Assigned:
+    """Return what memory the compiler assigns to a step at a depth, without its code; raises JAX's errors.
+
+    The compiler goes on behind it: let the process end soon.
+    """
+    lowered = lower_program(job, program, depth, mesh)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        return Assigned(program=program, depth=depth, temporaries_bytes=assign(lowered, Path(directory)))
 
 
 def mesh_of(job: Job, devices: list[Any]) -> Mesh:

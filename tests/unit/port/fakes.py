@@ -5,7 +5,7 @@ from datetime import date
 
 from secondsource.catalog.load import shipped_catalog
 from secondsource.port.estimate import Ask
-from secondsource.port.job import Answer, Compiled, Depth, Fault, Job, Program
+from secondsource.port.job import Answer, Assigned, Compiled, Depth, Fault, Job, Program
 from secondsource.port.measuring import Setup
 from secondsource.port.models import find_model
 from secondsource.port.placing import stored_bytes
@@ -28,20 +28,31 @@ class FakeCompiler:
         temporaries_bytes: int = 10_000_000,
         fault: Fault | None = None,
         ends: bool = True,  # whether layers can be told apart
+        assigns: bool = False,  # whether it says what memory it assigns before it is done
     ) -> None:
         self.jobs: list[Job] = []
         self.layer_s = layer_s
         self.temporaries_bytes = temporaries_bytes
         self.fault = fault
         self.ends = ends
+        self.assigns = assigns
 
     def __call__(self, job: Job, seconds: float, say: Callable[[str], None]) -> Answer:
         self.jobs.append(job)
         if self.fault is not None:
             return Answer((), self.fault)
         say("compiling")
+        if self.assigns:
+            return Answer(
+                tuple(self._compiled(job, program, depths.compiled[-1]) for program, depths in job.programs),
+                assigned=tuple(
+                    Assigned(program=program, depth=depths.assigned, temporaries_bytes=10 * depths.assigned.layers)
+                    for program, depths in job.programs
+                    if depths.assigned is not None
+                ),
+            )
         return Answer(
-            tuple(self._compiled(job, program, depth) for program, depths in job.programs for depth in depths)
+            tuple(self._compiled(job, program, depth) for program, depths in job.programs for depth in depths.compiled)
         )
 
     def _compiled(self, job: Job, program: Program, depth: Depth) -> Compiled:
@@ -57,8 +68,9 @@ class FakeCompiler:
             arguments_bytes=1000 * depth.layers,
             layer_bytes=(1000,) * depth.layers,
             temporaries_bytes=round(self.temporaries_bytes * filled) + depth.layers,
+            assigned_bytes=10 * depth.layers if self.assigns else None,
             outputs_bytes=0,
-            code_bytes=0,
+            code_bytes=100 * depth.layers if self.assigns else 0,
             walked=Walked(
                 seconds=ends[-1],
                 cores_s=ends[-1],

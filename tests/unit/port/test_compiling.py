@@ -4,7 +4,7 @@ import time
 import pytest
 
 from secondsource.port.compiling import run_compile
-from secondsource.port.job import Answer, Depth, Job, Program
+from secondsource.port.job import Answer, Depth, Depths, Job, Program
 from tests.unit.port.fakes import ask, silent
 
 
@@ -12,7 +12,11 @@ def job() -> Job:
     setup = ask().setup(1, 8)
     program = Program(step="decode", sequences=8, context_tokens=256)
     return Job(
-        config=setup.config, weights="bf16", target=setup.target, data_parallel=1, programs=((program, (Depth(1),)),)
+        config=setup.config,
+        weights="bf16",
+        target=setup.target,
+        data_parallel=1,
+        programs=((program, Depths((Depth(1),))),),
     )
 
 

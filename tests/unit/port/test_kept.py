@@ -11,7 +11,7 @@ import pytest
 from secondsource.core.errors import InputError
 from secondsource.engine.cache import empty_cache
 from secondsource.port.compiling import run_compile
-from secondsource.port.job import Depth, Job, Program
+from secondsource.port.job import Depth, Depths, Job, Program
 from secondsource.port.kept import Kept, load
 from secondsource.port.program import step_of
 from tests.unit.engine.tiny import tiny_model
@@ -28,8 +28,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     config, _ = tiny_model("llama")
     target = msgspec.structs.replace(ask().setup(1, 8).target, platform="cpu", chip="cpu", chips=1, cycles_per_s=0.0)
     job = Job(
-        config=config, weights="int8", cache="int8", target=target, data_parallel=1, programs=((PROGRAM, (DEPTH,)),),
-        save_to=str(directory),
+        config=config, weights="int8", cache="int8", target=target, data_parallel=1,
+        programs=((PROGRAM, Depths((DEPTH,))),), save_to=str(directory),
     )  # fmt: skip
     answer = run_compile(job, 240, silent)
     assert answer.fault is None, answer.fault

@@ -23,9 +23,28 @@ def test_memory_is_carried_on_from_two_depths_of_full_slots() -> None:
     compiler = FakeCompiler(temporaries_bytes=1_000_000)
     found = measure(setup, silent, ("decode", "prefill"), compiler)
     (job,) = compiler.jobs
-    assert [[depth.layers for depth in depths] for _, depths in job.programs] == [[4, 8], [1, 2], [8]]
+    assert [[depth.layers for depth in depths.compiled] for _, depths in job.programs] == [[4, 8], [1, 2], [8]]
     assert found.temporaries_bytes == 1_000_032  # a byte a layer, on the line
     assert {step.arguments_bytes for step in found.steps} == {32_000}
+
+
+def test_where_the_compiler_says_what_it_assigns_each_program_is_compiled_once() -> None:
+    setup = ask(filled_tokens=1024).setup(2, 8)  # 32 layers
+    compiler = FakeCompiler(temporaries_bytes=1_000_000, assigns=True)
+    found = measure(setup, silent, ("decode", "prefill"), compiler)
+    (job,) = compiler.jobs
+    assert [depths.assigned and depths.assigned.layers for _, depths in job.programs] == [4, 32, None]
+    # 8 and 2 layers were compiled: what they take, 10 bytes for each more layer, 100 of code for every one
+    decode, prefill = found.full_decode, found.step("prefill")
+    assert decode is not None
+    assert prefill is not None
+    assert decode.temporaries_bytes == 1_000_000 + 8 + 24 * 10 + 32 * 100
+    assert prefill.temporaries_bytes == 1_000_000 + 2 + 30 * 10 + 32 * 100
+    twice = measure(setup, silent, ("decode", "prefill"), FakeCompiler()).step("prefill")
+    assert twice is not None
+    assert twice.timed is not None
+    assert prefill.timed is not None
+    assert prefill.timed.seconds == pytest.approx(twice.timed.seconds)
 
 
 def test_of_two_decode_steps_the_quicker_counts() -> None:
