@@ -3,8 +3,9 @@
 .venv/bin/python -m benchmarks.surge --minutes 10
 
 Replicas, gateway and clients are processes of this machine. Capacity is measured first, by as many clients as there
-are slots, each always asking. The replicas queue as real ones do (`tests/surge/replica.py`). Then the paid clients come
-alone, and after that the very same ones, with the same prompts at the same times, among the free ones of the surge.
+are slots, each always asking, or given as it was measured before. The replicas queue as real ones do
+(`tests/surge/replica.py`). Then the paid clients come alone, and after that the very same ones, with the same prompts
+at the same times, among the free ones of the surge.
 """
 
 import argparse
@@ -47,9 +48,9 @@ async def capacity(over: Stand, slots: int, seconds: float) -> tuple[float, floa
     return served / seconds, tokens
 
 
-async def run(over: Stand, slots: int, surge_s: float, alone_s: float, seed: int) -> dict[str, object]:
-    """Run everything and return the numbers."""
-    requests_per_s, tokens_per_s = await capacity(over, slots, 30.0)
+async def run(over: Stand, bears: tuple[float, float], surge_s: float, alone_s: float, seed: int) -> dict[str, object]:
+    """Run everything and return the numbers; `bears`: requests and tokens a second."""
+    requests_per_s, tokens_per_s = bears
     load = Load(over.port, TOKENS, seed)
     await load.run(5.0, NORMAL * requests_per_s)
     alone = await load.run(alone_s, SURGE * requests_per_s, free=False, seed=seed)
@@ -68,18 +69,21 @@ async def run(over: Stand, slots: int, surge_s: float, alone_s: float, seed: int
     obedient = Obedient.of(surge, Speed().prompt_tokens_per_s)
     half = [one for one in seen if one[0] < began + surge_s / 2]
     made = (last[0] - first[0]) / (last[1] - first[1])
-    free = of_lane(surge, FREE)
+    free, paid = of_lane(surge, FREE), of_lane(surge, PAID)
+    same = paid[: len(of_lane(alone, PAID))]
     return {
         "capacity, requests/s": requests_per_s,
         "capacity, tokens/s": tokens_per_s,
         "offered in the surge, requests/s": len(surge) / surge_s,
         "surge, s": surge_s,
         "paid alone, s": alone_s,
-        "paid requests": len(of_lane(surge, PAID)),
+        "paid requests": len(paid),
+        "paid requests alone": len(same),
         "paid in time (2 s)": in_time(surge, PAID),
         "paid TTFT p99 alone, s": ttft_s(alone, PAID, 0.99),
         "paid TTFT p99 in the surge, s": ttft_s(surge, PAID, 0.99),
         "paid TTFT p99, times its value alone": ttft_s(surge, PAID, 0.99) / ttft_s(alone, PAID, 0.99),
+        "the same, of the very clients that came alone": ttft_s(same, PAID, 0.99) / ttft_s(alone, PAID, 0.99),
         "seconds from the first late paid request to the last": _late_s(surge),
         "paid TTFT p50 alone, s": ttft_s(alone, PAID, 0.5),
         "paid TTFT p50 in the surge, s": ttft_s(surge, PAID, 0.5),
@@ -122,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--alone-minutes", type=float, help="as long as the surge, if not given")
+    parser.add_argument("--capacity", type=float, nargs=2, metavar=("REQUESTS", "TOKENS"), help="a second")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway")
     parser.add_argument("--slots", type=int, default=8, help="of each replica")
     parser.add_argument("--seed", type=int, default=1)
@@ -130,7 +135,8 @@ def main() -> None:
     surge_s = given.minutes * 60.0
     alone_s = surge_s if given.alone_minutes is None else given.alone_minutes * 60.0
     with tempfile.TemporaryDirectory() as name, stand(Path(name), REPLICAS, given.slots, given.workers) as over:
-        found = asyncio.run(run(over, given.slots, surge_s, alone_s, given.seed))
+        bears = given.capacity or asyncio.run(capacity(over, given.slots, 30.0))
+        found = asyncio.run(run(over, (bears[0], bears[1]), surge_s, alone_s, given.seed))
         ratios = [line for line in over.metrics().splitlines() if line.startswith("secondsource_first_token_pred")]
     if given.json:
         print(json.dumps(found))  # noqa: T201

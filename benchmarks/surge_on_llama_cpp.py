@@ -22,7 +22,7 @@ from tests.surge.stand import TOKENS, Stand, gateway_over
 from tests.surge.verdict import Obedient, in_time, of_lane, ttft_s
 
 SLOTS = 4
-PROMISED_S = {PAID: 4.0, FREE: 20.0}  # what llama.cpp keeps for paid alone
+PROMISED_S = {PAID: 5.0, FREE: 20.0}  # with one reader, paid alone has its longest 0.1% at 4 s
 SIZES = Sizes(prompt=(4.0, 0.5), answer=(3.2, 0.4), most_prompt=200, most_answer=60)
 SURGE = 5.0
 
@@ -91,7 +91,7 @@ async def run(over: Stand, seconds: float) -> dict[str, object]:
         "offered, requests/s": len(surge) / seconds,
         "paid requests": len(of_lane(surge, PAID)),
         "prompts read alone, tokens/s (four bytes each)": reads_per_s,
-        "paid in time (4 s), alone and in the surge": tuple(in_time(one, PAID, PROMISED_S) for one in (alone, surge)),
+        "paid in time (5 s), alone and in the surge": tuple(in_time(one, PAID, PROMISED_S) for one in (alone, surge)),
         "paid served, alone and in the surge": (served(alone), served(surge)),
         "paid TTFT p50, alone and in the surge, s": (ttft_s(alone, PAID, 0.5), ttft_s(surge, PAID, 0.5)),
         "paid TTFT p90, alone and in the surge, s": (ttft_s(alone, PAID, 0.9), ttft_s(surge, PAID, 0.9)),

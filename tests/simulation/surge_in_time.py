@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from secondsource.core.fleet import Lane
 from secondsource.gateway.model_queue import YIELDS
-from secondsource.policy.admission import Admission, Refused, Request, Room
+from secondsource.policy.admission import KEPT_COSTS, Admission, Refused, Request, Room
+from secondsource.policy.batching import Batching
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
 from secondsource.policy.reading import better_soon
@@ -121,7 +122,7 @@ class SurgeWorld:
 
     def __post_init__(self) -> None:
         self.random = Random(self.scenario.seed)
-        self._chance = Random(self.scenario.seed)  # the router's own, lest other clients come because of it
+        self._chance = Random(self.scenario.seed)  # of all else: the same clients come, whatever becomes of them
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         slots, speed = self.scenario.slots, self.scenario.speed
@@ -130,6 +131,7 @@ class SurgeWorld:
         ]
         self.admission = Admission(LANES, {}, slots * len(self.replicas), 0.0)
         self.first_token = FirstToken(speed.prompt_tokens_per_s)
+        self.batching = Batching()
         self.work_s = 1.0  # of a request, on average, as the router keeps it
         self._waiting: dict[Ticket, Client] = {}
         full_step_s = speed.step_s + slots * speed.step_per_answer_s
@@ -195,8 +197,8 @@ class SurgeWorld:
             self.start(client)
         else:
             self._waiting[decision] = client
-            if client.lane == FREE and self.random.random() < self.scenario.leaves:
-                self.at(self.now + self.random.uniform(0.0, 5.0), lambda: self.leave(client))
+            if client.lane == FREE and self._chance.random() < self.scenario.leaves:
+                self.at(self.now + self._chance.uniform(0.0, 5.0), lambda: self.leave(client))
         self.answer_evicted()
 
     def sent_away(self, client: Client, refused: Refused) -> None:
@@ -206,7 +208,7 @@ class SurgeWorld:
         self.retry_after_s.append(float(wait_s))
         client.told += 1
         client.end = refused.reason
-        comes_back = client.told > 1 or self.random.random() < self.scenario.obeys
+        comes_back = client.told > 1 or self._chance.random() < self.scenario.obeys
         if client.lane == FREE and comes_back and wait_s <= PATIENCE_S:
             client.told_at, client.promised = self.now, self.now + wait_s
             self.at(client.promised, lambda: self.try_once(client))
@@ -251,6 +253,9 @@ class SurgeWorld:
 
         def done() -> None:
             assert client.ticket is not None
+            assert client.first_token_s is not None
+            writing_s = self.now - client.tried_at - client.first_token_s
+            self.batching.wrote(client.output_tokens, writing_s, (replica.in_flight + 1) / replica.slots)
             self.admission.forget(client.ticket)
             client.end = "ok"
             self.fill()
@@ -276,6 +281,7 @@ class SurgeWorld:
 
     def tick(self) -> None:
         """Do what is done now and then."""
+        self.admission.lets_idle(self.batching.most_kept(KEPT_COSTS))
         self.admission.tick(self.now)
         self.answer_evicted()
         self.fill()

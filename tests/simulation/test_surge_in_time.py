@@ -4,7 +4,9 @@ More seeds: SECONDSOURCE_SOAK=20 .venv/bin/python -m pytest tests/simulation/tes
 """
 
 import os
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -17,12 +19,22 @@ from tests.simulation.surge_in_time import (
     Client,
     Sample,
     Scenario,
+    Sizes,
+    Speed,
     SurgeWorld,
     ttft_s_p99,
 )
 
 SEEDS = range(1, 1 + (int(os.environ.get("SECONDSOURCE_SOAK", "0")) or 1))
-REQUESTS_PER_S = 31.0  # what `WithoutPolicy` serves
+AS_OVER_SOCKETS = {
+    "speed": Speed(10_000.0, 0.03, 0.002),
+    "sizes": Sizes(answer=(3.5, 0.6), most_prompt=6000, most_answer=200, mean_answer=39.6),
+}
+FLEETS: dict[str, tuple[dict[str, Any], float]] = {  # and the requests per second that `WithoutPolicy` serves
+    "4x16": ({}, 31.0),
+    "4x16-slow": (AS_OVER_SOCKETS, 25.8),
+    "8x8": ({"replicas": 8, "slots": 8}, 41.0),
+}
 SETTLES_S = 30.0
 
 
@@ -31,6 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         given = metafunc.config.getoption("--seed")
         metafunc.parametrize("seed", SEEDS if given is None else [given], scope="module")
+    if "fleet" in metafunc.fixturenames:
+        metafunc.parametrize("fleet", FLEETS, scope="module")
 
 
 class WithoutPolicy(SurgeWorld):
@@ -38,7 +52,7 @@ class WithoutPolicy(SurgeWorld):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.line: list[Client] = []
+        self.line: deque[Client] = deque()
 
     def try_once(self, client: Client) -> None:
         self.line.append(client)
@@ -46,7 +60,7 @@ class WithoutPolicy(SurgeWorld):
 
     def fill(self) -> None:
         while self.line and self.room().free:
-            client = self.line.pop(0)
+            client = self.line.popleft()
             client.ticket = Ticket(client.tenant, client.lane, 0.0, self.now)
             client.ticket.state = State.RUNNING
             self.start(client)
@@ -66,14 +80,15 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(seed: int) -> Runs:
-    surge = SurgeWorld(Scenario(seed), REQUESTS_PER_S)
+def runs(seed: int, fleet: str) -> Runs:
+    changes, requests_per_s = FLEETS[fleet]
+    surge = SurgeWorld(Scenario(seed, **changes), requests_per_s)
     surge.run()
-    alone = SurgeWorld(Scenario(seed, free=False), REQUESTS_PER_S)
+    alone = SurgeWorld(Scenario(seed, free=False, **changes), requests_per_s)
     alone.run()
-    most = WithoutPolicy(Scenario(seed, warm_s=10.0, surge_s=60.0, after_s=0.0), REQUESTS_PER_S)
+    most = WithoutPolicy(Scenario(seed, warm_s=10.0, surge_s=190.0, after_s=0.0, **changes), requests_per_s)
     most.run()
-    return Runs(surge, alone, most.written_per_s(20.0, 70.0))
+    return Runs(surge, alone, most.written_per_s(20.0, 200.0))
 
 
 def check(holds: bool, what: str, seed: int) -> None:
@@ -139,7 +154,7 @@ def test_it_is_over_when_it_is_over(runs: Runs, seed: int) -> None:
 
 def test_the_same_seed_is_the_same_surge() -> None:
     def ends() -> list[str]:
-        world = SurgeWorld(Scenario(3, warm_s=5.0, surge_s=20.0, after_s=5.0), REQUESTS_PER_S)
+        world = SurgeWorld(Scenario(3, warm_s=5.0, surge_s=20.0, after_s=5.0), FLEETS["4x16"][1])
         world.run()
         return [one.end for one in world.clients]
 

@@ -62,10 +62,11 @@ class Feedback:
             expectation.learn(exchange.size, settled, replica.pool.price, streamed=streamed)
             if streamed:
                 replica.first_token(settled.first_token_ns / 1e9, expectation.unloaded_s(exchange.size), now)
+                writing_s = (settled.duration_ns - settled.first_token_ns) / 1e9
+                replica.answered(settled.tokens_out, writing_s)
                 promised_s = self._tpot_s.get(exchange.principal.lane)
                 if promised_s is not None and settled.tokens_out > 1:
-                    writing_ns = settled.duration_ns - settled.first_token_ns
-                    replica.wrote(writing_ns / 1e9 / (settled.tokens_out - 1), promised_s, now)
+                    replica.wrote(writing_s / (settled.tokens_out - 1), promised_s, now)
         report = attempt.headers.get(ORCA)
         if report is not None:
             replica.load_reported(read_orca(report.decode("latin-1")), now)

@@ -10,7 +10,7 @@ import msgspec
 
 from secondsource.core.fleet import Lane
 from secondsource.gateway.exchange import Exchange
-from secondsource.policy.admission import Admission, Refused, Request, Room
+from secondsource.policy.admission import KEPT_COSTS, Admission, Refused, Request, Room
 from secondsource.policy.expectation import Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
@@ -134,6 +134,7 @@ class ModelQueue:
         self._slots = self._router.slots(self._model, now)
         if self._slots:
             self._admission.rate.expected = float(self._slots)
+            self._admission.lets_idle(self._router.most_kept(self._model, KEPT_COSTS))
 
     def _fill_soon(self) -> None:
         """Fill later in this turn of the loop: the last attempt lets its replica go after its answer has left."""

@@ -26,9 +26,11 @@ from secondsource.policy.reserve import Reserve
 
 SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
-MOST_HEADROOM = 0.11  # of all slots; the batch is flat there, so that it costs far less of what is made
+KEPT_COSTS = 0.05  # of what is made, by slots that are kept for better lanes and not in use by them
+MOST_HEADROOM = 0.11  # of all slots, while nobody knows what a slot is worth
+MOST_EVER = 0.25
 FEWEST_WITH_HEADROOM = 8  # slots
-HEADROOM_MISSES = 0.02  # how often a better lane may find the slots kept free for it taken
+HEADROOM_MISSES = 0.01  # how often a better lane may find the slots kept free for it taken
 LITTLE = 1e-3  # of what is drained: better lanes that ask for less need nothing kept
 LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
 NO_LIMIT = float("inf")
@@ -88,7 +90,7 @@ class _LaneState:
 class Admission:
     """The lanes' queues of one model."""
 
-    __slots__ = ("_lanes", "_most_waiting", "error", "evicted", "rate", "waiting")
+    __slots__ = ("_lanes", "_may_idle", "_most_waiting", "error", "evicted", "rate", "waiting")
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class Admission:
         ordered = Lanes(lanes).ordered
         self._lanes = {lane.name: _LaneState(lane, place, weights, table, now) for place, lane in enumerate(ordered)}
         self._most_waiting = most_waiting
+        self._may_idle: float | None = None
         self.rate = DrainRate(float(slots), now)
         self.error = PredictionError()
         self.waiting = 0
@@ -181,6 +184,10 @@ class Admission:
                     self._evict(state, ticket, Reason.EVICTED_TTFT, now)
             state.places.sweep(now)
 
+    def lets_idle(self, part: float | None) -> None:
+        """Take which part of the slots may be idle on average, for what it costs; None is not known."""
+        self._may_idle = part
+
     def waiting_in(self, lane: str) -> int:
         """Return how many wait in a lane."""
         return self._lanes[lane].queue.waiting
@@ -231,7 +238,10 @@ class Admission:
         load = min(self._better_load(state, now), 0.99)
         if load < LITTLE:
             return kept
-        most = max(int(slots * MOST_HEADROOM), min(slots // FEWEST_WITH_HEADROOM, 1))
+        most = MOST_HEADROOM * slots
+        if self._may_idle is not None:  # of those kept, better lanes have load / (1 - load) in use on average
+            most = min(self._may_idle * slots + load / (1.0 - load), MOST_EVER * slots)
+        most = max(int(most), min(slots // FEWEST_WITH_HEADROOM, 1))
         return max(min(ceil(log(HEADROOM_MISSES) / log(load)), most), kept)
 
     def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:

@@ -34,31 +34,55 @@ class ReadingSpeed:
         self._seconds = self._seconds * KEPT + took_s
 
 
+class Told(Protocol):
+    """Until when a replica will be reading, of this process and of others that send to it too."""
+
+    def write(self, until: float) -> None:
+        """Say until when it will be reading what this process has sent."""
+
+    def others(self) -> float:
+        """Return until when it will be reading what the others have sent; a time that is over for nothing."""
+
+
 class Reading:
     """The requests that one replica was sent and has not begun to answer; sizes in bytes, times on one clock."""
 
-    __slots__ = ("_since", "_speed", "_until", "unread")
+    __slots__ = ("_alone", "_since", "_speed", "_told", "_until", "unread")
 
     def __init__(self, speed: ReadingSpeed) -> None:
         self._speed = speed
+        self._told: Told | None = None
+        self._alone = True  # since the last first token, or the first request after a pause: nobody else sent anything
         self.unread = 0
         self._until = 0.0  # when all will have been read, as far as is known
         self._since = 0.0  # the last first token, or the first request after a pause
+
+    def share(self, told: Told) -> None:
+        """Tell others what is sent from here, and count what they send."""
+        self._told = told
 
     def sent(self, size: int, now: float) -> None:
         """Note a request; 0 is one whose first token nobody will see."""
         if not size:
             return
+        others = 0.0 if self._told is None else self._told.others()
         if not self.unread:
             self._since = self._until = now
+            self._alone = others <= now
         self.unread += size
-        self._until = max(self._until, now) + size * self._speed.s_per_byte
+        self._until = max(self._until, others, now) + size * self._speed.s_per_byte
+        if self._told is not None:
+            self._told.write(self._until)
 
     def read(self, size: int, now: float) -> None:
         """Note a first token."""
-        if size:
+        if not size:
+            return
+        others = 0.0 if self._told is None else self._told.others()
+        if self._alone and others <= now:
             self._speed.learn(size, now - self._since)
-            self.left(size, now)
+        self._alone = others <= now
+        self.left(size, now)
 
     def left(self, size: int, now: float) -> None:
         """Note that a request is not waited for any more."""
@@ -66,12 +90,15 @@ class Reading:
             self.unread -= size
             self._since = now
             self._until = now + self.unread * self._speed.s_per_byte
+            if self._told is not None:
+                self._told.write(self._until)
 
     def left_s(self, now: float) -> float:
         """Return how long the replica will be reading."""
+        others_s = 0.0 if self._told is None else max(self._told.others() - now, 0.0)
         if not self.unread:
-            return 0.0
-        return max(self._until - now, OVERDUE * self.unread * self._speed.s_per_byte)
+            return others_s
+        return max(self._until - now, others_s, OVERDUE * self.unread * self._speed.s_per_byte)
 
 
 class Standing(Protocol):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.accounting import ShareClock
+from secondsource.policy.batching import Batching
 from secondsource.policy.circuit import Circuit, CircuitState
 from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
 from secondsource.policy.prefix_affinity import PrefixAffinity
@@ -29,7 +30,17 @@ HARD_CAP_WAIT_S = 1.0
 class PoolState:
     """A pool and what was found out about it while serving."""
 
-    __slots__ = ("admitted", "continuation", "plugged", "pool", "prefill_repeats", "replicas", "speed", "virtual")
+    __slots__ = (
+        "admitted",
+        "batching",
+        "continuation",
+        "plugged",
+        "pool",
+        "prefill_repeats",
+        "replicas",
+        "speed",
+        "virtual",
+    )
 
     def __init__(self, pool: Pool, random: Random) -> None:
         self.pool = pool
@@ -39,6 +50,7 @@ class PoolState:
         self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
         self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
         self.speed = ReadingSpeed()
+        self.batching = Batching()
         self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
 
     def reload(self, pool: Pool, random: Random) -> None:
@@ -123,6 +135,11 @@ class Replica:
         """Note how long an attempt took to its first token, and how long one of its size does without any load."""
         self.bears.answered(took_s, expected_s, self.in_flight, now)
         self.limit = self.bears.limit
+
+    def answered(self, tokens: int, seconds: float) -> None:
+        """Note how long an answer of so many tokens took after its first; it is not in flight any more."""
+        if self.limit != inf:
+            self.state.batching.wrote(tokens, seconds, (self.in_flight + 1) / self.limit)
 
     def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
         """Note how long a token took on average, and how long its lane promises."""
@@ -265,16 +282,17 @@ class Router:
     def better_soon(self, model: str, now: float) -> bool:
         """Return whether an urgent request does better to wait for a slot than to take the best of those free."""
         tiers = self._tiers.get(model, ())
-        return bool(tiers) and better_soon(_well(tiers[0]), tiers[0].average, now)
+        return bool(tiers) and better_soon(_well(tiers[:1], now), tiers[0].average, now)
+
+    def most_kept(self, model: str, loss: float) -> float | None:
+        """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows."""
+        known = [state.batching.most_kept(loss) for state in self._admitted(model)]
+        return min((part for part in known if part is not None), default=None)
 
     def all_read(self, model: str, reads_s: float, now: float) -> bool:
         """Return whether every replica with room will be reading for longer than `reads_s`."""
-        return all(
-            one.reading.left_s(now) > reads_s
-            for tier in self._tiers.get(model, ())
-            for one in _well(tier)
-            if one.has_room()
-        )
+        having_room = (one for one in _well(self._tiers.get(model, ()), now) if one.has_room())
+        return min((one.reading.left_s(now) for one in having_room), default=0.0) > reads_s
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
@@ -429,11 +447,14 @@ def _with_least_to_read(free: list[Replica], now: float) -> list[Replica]:
     return [replica for left_s, replica in near if left_s == least]
 
 
-def _well(tier: Tier) -> Iterator[Replica]:
-    """Return the replicas that may be asked and are not known to fail."""
-    for state in tier.states:
-        if state.admitted and state.plugged:
-            yield from (one for one in state.replicas if one.circuit.state is CircuitState.CLOSED)
+def _well(tiers: tuple[Tier, ...], now: float) -> Iterator[Replica]:
+    """Return the replicas that may be asked and are not on trial."""
+    for tier in tiers:
+        for state in tier.states:
+            if state.admitted and state.plugged:
+                for replica in state.replicas:
+                    if replica.circuit.state is CircuitState.CLOSED and replica.circuit.allows(now):
+                        yield replica
 
 
 def _behind(usable: Usable) -> float:

@@ -128,6 +128,19 @@ def test_free_leaves_headroom_while_paid_has_demand() -> None:
     assert over.take(Room(9, 64), 20.0) is not None
 
 
+def test_no_more_slots_are_kept_than_may_be_lost() -> None:
+    over = Admission(LANES, {}, 64, 0.0)
+    for step in range(200):
+        let_in(over, ask("paid", work=3.2), Room(64, 64), step * 0.1)
+    over.lets_idle(0.05)  # 3 slots, and one that paid has in use
+    assert let_in(over, ask(), Room(4, 64), 20.0).state is State.WAITING
+    assert over.take(Room(4, 64), 20.0) is None
+    assert over.take(Room(5, 64), 20.0) is not None
+    over.lets_idle(None)
+    let_in(over, ask(), Room(5, 64), 20.0)
+    assert over.take(Room(5, 64), 20.0) is None
+
+
 def test_predictions_learn_and_are_judged() -> None:
     model, error = FirstToken(1000.0, 0.1), PredictionError()
     assert model.predicted_s(500, 100, 200) == pytest.approx(0.7)

@@ -67,6 +67,35 @@ def test_prompts_that_are_read_together_are_read_fast() -> None:
     assert 4 * KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.05)
 
 
+@dataclass
+class Other:
+    """What another process says."""
+
+    until: float = 0.0
+    heard: float = 0.0
+
+    def write(self, until: float) -> None:
+        self.heard = until
+
+    def others(self) -> float:
+        return self.until
+
+
+def test_what_others_have_sent_is_read_first_and_teaches_nothing() -> None:
+    speed, other = ReadingSpeed(), Other(until=3.0)
+    before = speed.s_per_byte
+    one = Reading(speed)
+    one.share(other)
+    assert one.left_s(1.0) == pytest.approx(2.0)
+    one.sent(KIB, 1.0)
+    assert one.left_s(1.0) == pytest.approx(2.0 + FIRST_S)
+    assert other.heard == pytest.approx(3.0 + FIRST_S)
+    one.read(KIB, 3.5)
+    assert speed.s_per_byte == before
+    assert one.left_s(3.5) == 0.0
+    assert other.heard == 3.5
+
+
 def test_one_whose_client_left_teaches_nothing() -> None:
     speed = ReadingSpeed()
     one = Reading(speed)

@@ -1,4 +1,4 @@
-"""The router filters, shares by weight among pools of the lowest order, and picks the less busy of two."""
+"""The router filters, shares by weight among pools of the lowest order, picks by what is to be read, or what runs."""
 
 from collections import Counter
 
@@ -161,3 +161,30 @@ def test_a_new_conversation_of_the_best_lane_makes_its_home_where_least_is_to_be
         replica.in_flight = 0
     homes = {over.choose(Wanted(MODEL, need=Need(blocks=(number << 40,))), 0.0) for number in range(1, 20)}
     assert homes == {over.replicas[0]}
+
+
+def test_urgent_requests_wait_for_a_slot_where_nothing_is_to_be_read() -> None:
+    over = router(pool("reads", max_concurrency=4), pool("full", max_concurrency=4))
+    reads, full = over.replicas
+    for _ in range(4):
+        full.sent(0, 0.0)
+    reads.sent(100_000, 0.0)
+    assert over.better_soon(MODEL, 0.0)
+    assert over.all_read(MODEL, 0.1, 0.0)
+    assert not over.all_read(MODEL, 10.0, 0.0)
+    take_down(over, "full")
+    assert not over.better_soon(MODEL, 0.0)
+    assert not over.better_soon("unknown", 0.0)
+    take_down(over, "reads")
+    assert not over.all_read(MODEL, 0.1, 0.0)
+
+
+def test_what_a_slot_is_worth_is_known_where_a_replicas_slots_are() -> None:
+    over = router(pool("a", max_concurrency=4), pool("b"))
+    a, b = over.replicas
+    assert over.most_kept(MODEL, 0.05) is None
+    for used in (1, 4):
+        a.in_flight = b.in_flight = used - 1
+        a.answered(41, 0.4 * used)
+        b.answered(41, 0.4 * used)
+    assert over.most_kept(MODEL, 0.05) == pytest.approx(1.0)

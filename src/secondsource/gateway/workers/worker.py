@@ -24,7 +24,7 @@ from secondsource.gateway.limiting import LimitsSource
 from secondsource.gateway.place import ProcessBooks
 from secondsource.gateway.service import Service
 from secondsource.gateway.workers import messages as said
-from secondsource.gateway.workers.board import Board, Tally
+from secondsource.gateway.workers.board import Board, Reads, Tally
 from secondsource.gateway.workers.channel import Channel
 from secondsource.gateway.workers.circuits import name_of, take
 from secondsource.gateway.workers.counts import copy_of
@@ -53,7 +53,7 @@ class WorkersPlace:
         self._random = Random(os.urandom(16))  # noqa: S311 -- spreads probes, keeps no secret
 
     def share_circuits(self, router: Router) -> None:
-        """Have new replicas' circuits tell what they see, and their clocks count all workers' attempts."""
+        """Have new replicas' circuits tell what they see, and what they have to read and to do be all workers'."""
         for replica in router.replicas:
             if not isinstance(replica.circuit, SharedCircuit):
                 name = name_of(replica)
@@ -61,6 +61,7 @@ class WorkersPlace:
                 place = self.places.get(name)
                 if place is not None:
                     replica.clock = SharedClock(Tally(self._worker.board, self.number, place))
+                    replica.reading.share(Reads(self._worker.board, self.number, place))
 
     def _circuit(self, name: said.ReplicaName) -> SharedCircuit:
         def tell(seen: Seen) -> None:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from secondsource.gateway.workers.board import PLACES, Board, Places, Tally, new_board
+from secondsource.gateway.workers.board import PLACES, Board, Places, Reads, Tally, new_board
 from secondsource.gateway.workers.messages import ReplicaName
 
 
@@ -17,6 +17,19 @@ def test_each_sees_what_the_others_have() -> None:
     assert Tally(board, 1, 8).others() == 0
     board.wipe(2)
     assert [tally.others() for tally in tallies] == [3, 4, 1]
+    board.close()
+
+
+def test_each_sees_until_when_a_replica_reads_what_others_sent() -> None:
+    board = new_board(3)
+    reads = [Reads(board, worker, 7) for worker in (1, 2, 3)]
+    for worker, one in enumerate(reads, 1):
+        one.write(10.0 * worker)
+    assert [one.others() for one in reads] == [30.0, 30.0, 20.0]
+    assert Reads(board, 1, 8).others() == 0.0
+    assert Tally(board, 1, 7).others() == 0
+    board.wipe(3)
+    assert [one.others() for one in reads] == [20.0, 10.0, 20.0]
     board.close()
 
 

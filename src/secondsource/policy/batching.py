@@ -1,0 +1,45 @@
+"""What a slot is worth: how much slower a replica writes each answer the more of them it writes at once.
+
+Where a full batch takes hardly longer a step than a small one, a slot that is left free costs its whole share of what
+is made. Where a step takes as much longer as there are more answers, as with llama.cpp on one core, it costs nothing.
+"""
+
+PARTS = 8  # of a replica's slots: how many answers it writes is told apart so finely
+LEARNING = 0.05
+FEWEST_TOKENS = 8  # of an answer, for its speed to say something
+NARROWEST = 0.25  # of the slots: what was seen over less says nothing of a slope
+
+
+class Batching:
+    """Seconds a token at one pool's replicas, by how much of their slots was in use."""
+
+    __slots__ = ("_per_token_s", "_used")
+
+    def __init__(self) -> None:
+        self._per_token_s = [0.0] * PARTS
+        self._used = [0.0] * PARTS
+
+    def wrote(self, tokens: int, seconds: float, used: float) -> None:
+        """Note how long an answer took after its first token, and which part of the slots was `used` then."""
+        if tokens < FEWEST_TOKENS:
+            return
+        part = min(max(int(PARTS * used - 1e-9), 0), PARTS - 1)
+        seen, learning = seconds / (tokens - 1), LEARNING if self._used[part] else 1.0
+        self._per_token_s[part] += learning * (seen - self._per_token_s[part])
+        self._used[part] += learning * (used - self._used[part])
+
+    def most_kept(self, loss: float) -> float | None:
+        """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows.
+
+        Seconds a token are taken for a + b * used, by least squares over the parts that were seen. What is made is
+        used / (a + b * used), which with 1 - kept of the slots is 1 - loss of what it is with all of them.
+        """
+        seen = [(used, per_token_s) for used, per_token_s in zip(self._used, self._per_token_s, strict=True) if used]
+        if len(seen) < 2 or seen[-1][0] - seen[0][0] < NARROWEST:
+            return None
+        mean_used = sum(used for used, _ in seen) / len(seen)
+        mean_s = sum(value for _, value in seen) / len(seen)
+        spread = sum((used - mean_used) ** 2 for used, _ in seen)
+        slope = max(sum((used - mean_used) * (value - mean_s) for used, value in seen) / spread, 0.0)
+        alone_s = max(mean_s - slope * mean_used, 0.0)
+        return min(loss * (alone_s + slope) / max(alone_s + loss * slope, 1e-9), 1.0)
