@@ -70,10 +70,13 @@ def fleet_toml(
     timeouts: dict[str, float],
     keys: tuple[Keys, ...] = (),
     image_model: str | None = None,
+    *,
+    pump: bool = True,
 ) -> str:
     """Return a fleet file over walls, on free ports that the command line sets."""
     lines = ["[gateway]", f"state_dir = {quoted(str(state_dir))}"]
     lines += [f"image_model = {quoted(image_model)}"] if image_model else []
+    lines += [] if pump else ["pump = false"]
     lines.append("[timeouts]")
     lines += [f"{name} = {seconds}" for name, seconds in timeouts.items()]
     for supplier in dict.fromkeys(pool.supplier or pool.name for pool in pools):
@@ -200,6 +203,7 @@ def start_gateway(
     most_files: int | None = None,
     extra: str = "",
     workers: int = 1,
+    pump: bool = True,
 ) -> Gateway:
     """Start a gateway over pools of walls; its files are under `directory`.
 
@@ -207,7 +211,7 @@ def start_gateway(
     """
     directory.mkdir(parents=True, exist_ok=True)
     state_dir, fleet, log = directory / "state", directory / "fleet.toml", directory / "gateway.log"
-    fleet.write_text(extra + fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys, image_model))
+    fleet.write_text(extra + fleet_toml(pools, state_dir, TIMEOUTS | (timeouts or {}), keys, image_model, pump=pump))
     port, admin_port = free_ports(2)
     arguments = [sys.executable, "-m", "secondsource", "up", str(fleet)]
     arguments += ["--port", str(port), "--admin-port", str(admin_port), "--state-dir", str(state_dir)]

@@ -8,7 +8,7 @@ from tests.faults.judge import STREAM, assert_whole
 from tests.faults.language_model import ask
 from tests.faults.raw_talk import connect
 
-MOST_FILES = 700  # of the gateway: 286 clients
+MOST_FILES = 700  # of the gateway: 214 clients
 IDLE = 900
 
 

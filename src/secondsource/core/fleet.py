@@ -175,6 +175,7 @@ class Fleet(Record, frozen=True, kw_only=True):
     gateway: Listener = Listener(host="127.0.0.1", port=8080)
     admin: AdminListener = AdminListener(host="127.0.0.1", port=8081)
     workers: int = 1  # processes that share the gateway's port
+    pump: bool = True  # streams pass outside the interpreter where they can
     state_dir: str = ".secondsource"
     image_model: str | None = None  # for an image request that names no model, which OpenAI's API allows
     timeouts: Timeouts = Timeouts()

@@ -41,6 +41,7 @@ def require_reloadable(running: Fleet, fleet: Fleet, origin: str) -> None:
         ("gateway.port", running.gateway.port, fleet.gateway.port),
         ("gateway.workers", running.workers, fleet.workers),
         ("gateway.state_dir", running.state_dir, fleet.state_dir),
+        ("gateway.pump", running.pump, fleet.pump),
         ("admin.host", running.admin.host, fleet.admin.host),
         ("admin.port", running.admin.port, fleet.admin.port),
         ("tracing.endpoint", running.tracing.endpoint, fleet.tracing.endpoint),

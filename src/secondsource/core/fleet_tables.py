@@ -1,5 +1,7 @@
 """The tables of the fleet file, each read into its record: which keys there are, their types and defaults."""
 
+import msgspec
+
 from secondsource.core import fleet_values as values
 from secondsource.core.fleet import (
     IMAGE_SIZE,
@@ -35,13 +37,9 @@ _DEFAULT = Fleet(suppliers=(), pools=())
 
 def read_fleet(root: Table) -> Fleet:
     """Return what the file says, with stand-ins where a fault was reported."""
-    gateway, workers, state_dir, image_model = _gateway(root.table("gateway"))
-    fleet = Fleet(
-        gateway=gateway,
+    fleet: Fleet = msgspec.structs.replace(
+        _gateway(root.table("gateway")),
         admin=_admin(root.table("admin")),
-        workers=workers,
-        state_dir=state_dir,
-        image_model=image_model,
         timeouts=_timeouts(root.table("timeouts")),
         limits=_limits(root.table("limits")),
         images=_images(root.table("images")),
@@ -62,16 +60,23 @@ def read_lanes(root: Table) -> tuple[Lane, ...]:
     return tuple(_lane(table) for table in root.tables("lanes")) or _DEFAULT.lanes
 
 
-def _gateway(table: Table) -> tuple[Listener, int, str, str | None]:
+def _gateway(table: Table) -> Fleet:
+    """Return a fleet of which the `[gateway]` table alone has been read."""
     listener = Listener(
         host=table.optional("host", values.HOST, _DEFAULT.gateway.host),
         port=table.optional("port", values.PORT, _DEFAULT.gateway.port),
     )
-    state_dir = table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir)
-    image_model = table.optional("image_model", values.MODEL, None)
-    workers = table.optional("workers", values.WORKERS, _DEFAULT.workers)
+    fleet = Fleet(
+        gateway=listener,
+        workers=table.optional("workers", values.WORKERS, _DEFAULT.workers),
+        pump=table.optional("pump", values.YES_OR_NO, _DEFAULT.pump),
+        state_dir=table.optional("state_dir", values.STATE_DIR, _DEFAULT.state_dir),
+        image_model=table.optional("image_model", values.MODEL, None),
+        suppliers=(),
+        pools=(),
+    )
     table.finish()
-    return listener, workers, state_dir, image_model
+    return fleet
 
 
 def _admin(table: Table) -> AdminListener:

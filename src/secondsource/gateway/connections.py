@@ -1,14 +1,13 @@
 """The clients that are connected: how many may be, how long one may idle or take to ask, and what all may ask."""
 
-import resource
 import time
 
 from secondsource.core.fleet import Timeouts
 from secondsource.gateway.client import ClientConnection
+from secondsource.gateway.open_files import most_clients
 
 MOST_CONNECTIONS = 50_000
 LARGEST_BODIES = 16  # the bodies of all requests together may take as much memory as so many of the largest
-FILES_KEPT_FREE = 128  # for the books, the admin listener and probes
 
 
 class Connections:
@@ -17,7 +16,7 @@ class Connections:
     def __init__(self, timeouts: Timeouts, largest_body: int) -> None:
         self._held = 0
         self._open: set[ClientConnection] = set()
-        self._most = _most_connections()
+        self._most = min(most_clients(), MOST_CONNECTIONS)
         self.reload(timeouts, largest_body)
 
     def reload(self, timeouts: Timeouts, largest_body: int) -> None:
@@ -68,11 +67,3 @@ class Connections:
             self._open.discard(connection)
             connection.abort()
         return bool(idle)
-
-
-def _most_connections() -> int:
-    """Return how many clients may be connected before files run out: each that is answered needs a replica's too."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min((files - FILES_KEPT_FREE) // 2, MOST_CONNECTIONS)

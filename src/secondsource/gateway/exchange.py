@@ -18,6 +18,7 @@ from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
 from secondsource.gateway.fast_path import ChunkWriter
+from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.tracing import RequestTrace
 from secondsource.gateway.upstream import ReplicaClient
@@ -52,6 +53,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     made_at: dict[str, Lines]  # by pool: the headers that tell a client where its answer was made
     timeouts: Timeouts
     limits: Limits
+    pump: Pump | None = None  # where there is one
 
 
 def made_at(pool: Pool) -> Lines:
@@ -218,6 +220,7 @@ class Exchange:
             limits.event,
             limits.response_body,
             timeouts.between_tokens,
+            self._surroundings.pump,
         )
         try:
             self._observer.write(reserved, reserved)
@@ -351,6 +354,8 @@ class Exchange:
         if self._over:
             return
         attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.catch_up()
         self._finish(499)
         if attempt is not None:
             attempt.client_gone()
@@ -360,6 +365,8 @@ class Exchange:
         if self._over:
             return
         attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.catch_up()
         self._finish(503)
         if attempt is not None:
             attempt.interrupted()

@@ -2,14 +2,17 @@
 
 It takes chunks that are each exactly one event of a known shape, notes of them what the long way would note, and
 leaves everything else to the long way. Most events of most answers are such, and what an event costs is
-mostly how much code and how many objects it touches.
+mostly how much code and how many objects it touches. Where there is a pump, it carries on with them from here.
 """
 
+import asyncio
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from secondsource.gateway.pump.pump import Owner, Passage, Pump
 from secondsource.gateway.wire.delivered import Delivered
-from secondsource.gateway.wire.event_shape import EventShape, plain_text
+from secondsource.gateway.wire.event_shape import EventShape, inner_text
 from secondsource.gateway.wire.relay import Relay
 
 _LINE_END = b"\r\n"
@@ -24,6 +27,12 @@ class ChunkWriter(Protocol):
 
     def write(self, data: bytes) -> None:
         """Write a chunk."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait to be sent."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return what is known of the connection: its socket, and whether it is encrypted."""
 
 
 class Clock(Protocol):
@@ -53,6 +62,7 @@ class FastPath:
         "_delivered",
         "_longest",
         "_notes",
+        "_pump",
         "_relay",
         "_writer",
         "shape",
@@ -69,6 +79,7 @@ class FastPath:
         *,
         between_tokens_s: float,
         event_limit: int,
+        pump: Pump | None = None,
     ) -> None:
         self.shape = shape
         self._before = shape.before
@@ -80,6 +91,7 @@ class FastPath:
         self._notes = notes
         self._between_tokens_s = between_tokens_s
         self._longest = event_limit
+        self._pump = pump
 
     def take(self, data: bytes) -> int:
         """Pass on the chunks with which a read begins, as long as each is one event of the shape.
@@ -89,6 +101,7 @@ class FastPath:
         """
         before, after, add_text, index = self._before, self._after, self._delivered.add_text, self.shape.index
         taken = events = 0
+        sent: list[bytes] | None = None if self.shape.as_it_came else []
         if self._writer.is_closing():
             return 0
         while taken < len(data):
@@ -99,20 +112,61 @@ class FastPath:
             end = data.find(after, text_at)
             if end < 0:
                 break
-            text = plain_text(data[text_at:end])
+            text = inner_text(data[text_at:end])
             end += len(after)
             if text is None or end - start > self._longest or not is_size(data[taken : start - 2], end - start - 2):
                 break
             if not add_text(index, text):
                 break
+            if sent is not None:
+                sent.append(self._as_sent(data[text_at : end - len(after)]))
             taken = end
             events += 1
         if events:
             self._relay.tokens_out += events
-            self._writer.write(data if taken == len(data) else data[:taken])
+            self._writer.write((data if taken == len(data) else data[:taken]) if sent is None else b"".join(sent))
             if self._clock.wait_for_more(self._between_tokens_s) >= self._notes.note_at:
                 self._notes.note(self._relay, time.monotonic())
         return taken
+
+    def _as_sent(self, text: bytes) -> bytes:
+        event = self.shape.sent_before + text + self.shape.sent_after
+        return b"%x\r\n%b\r\n" % (len(event), event)
+
+    def hand_over(self, upstream: asyncio.Transport, given_back: Callable[[], None]) -> Passage | None:
+        """Let the pump carry on where the next chunk begins; None where there is none, or it cannot.
+
+        `given_back` is called once it has stopped. It knows plain sockets only, and a client who keeps up.
+        """
+        writer = self._writer
+        if self._pump is None or writer.get_write_buffer_size():
+            return None
+        if _encrypted(upstream) or _encrypted(writer):
+            self._pump = None
+            return None
+        return self._pump.take(
+            upstream.get_extra_info("socket").fileno(),
+            writer.get_extra_info("socket").fileno(),
+            self.shape,
+            self._longest,
+            Owner(self.passed_on, given_back),
+        )
+
+    def passed_on(self, texts: list[str], ago_s: float) -> None:
+        """Note events that the pump has passed on, the last of them `ago_s` seconds ago."""
+        self._delivered.add_texts(self.shape.index, texts)
+        self._relay.tokens_out += len(texts)
+        now = self._clock.wait_for_more(self._between_tokens_s - ago_s)
+        if now >= self._notes.note_at:
+            self._notes.note(self._relay, now)
+
+    def write(self, data: bytes) -> None:
+        """Write what the pump could not: the client's socket takes no more for now."""
+        self._writer.write(data)
+
+
+def _encrypted(transport: ChunkWriter | asyncio.Transport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
 
 
 def is_size(digits: bytes, size: int) -> bool:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.client import Lines
 from secondsource.gateway.exchange import Surroundings, made_at
 from secondsource.gateway.probe import make_clients
+from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.policy.routing import Replica, Router
 
@@ -17,6 +20,7 @@ class FleetClients:
         self._clients: dict[Replica, ReplicaClient] = {}
         self._made_at: dict[str, Lines] = {}
         self._router = router
+        self._pump: Pump | None = None
         self.surroundings = self.reload(fleet, secrets)
 
     def reload(self, fleet: Fleet, secrets: Mapping[str, str]) -> Surroundings:
@@ -29,7 +33,13 @@ class FleetClients:
                 self._clients[replica] = made[replica.pool.name, replica.url]
         self._made_at |= {pool.name: made_at(pool) for pool in fleet.pools}
         # The same dictionaries: requests that run may go on to replicas that are new to them.
-        self.surroundings = Surroundings(self._clients, self._made_at, fleet.timeouts, fleet.limits)
+        self.surroundings = Surroundings(self._clients, self._made_at, fleet.timeouts, fleet.limits, self._pump)
+        return self.surroundings
+
+    def use_pump(self, pump: Pump) -> Surroundings:
+        """Let commonplace events pass through the pump; returns what new exchanges share."""
+        self._pump = pump
+        self.surroundings = msgspec.structs.replace(self.surroundings, pump=pump)
         return self.surroundings
 
     @property

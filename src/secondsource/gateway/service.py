@@ -38,6 +38,7 @@ from secondsource.gateway.office import Office
 from secondsource.gateway.parity_verdicts import ParityVerdicts
 from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
+from secondsource.gateway.pump.pump import Pump, start_pump
 from secondsource.gateway.recipient import Recipient
 from secondsource.gateway.request_log import RequestLine, RequestLog, short_line
 from secondsource.gateway.tracing import Tracing, start_tracing
@@ -108,6 +109,7 @@ class Service(Observer):
         self._ids = 0
         self.listening = Listening(lambda: ClientConnection(self))
         self._tasks: list[asyncio.Task[None]] = []
+        self.pump: Pump | None = None
 
     def _take_settings(self) -> None:
         """Copy out of the fleet what each request asks for."""
@@ -156,6 +158,7 @@ class Service(Observer):
             self._entrance.limiting.replay(await self.books.used_so_far())
             if self._office is not None:
                 await self._office.open()
+            self._start_pump()
             self._images.start()
             await self._listen()
             if self._office is not None:
@@ -167,6 +170,16 @@ class Service(Observer):
             asyncio.create_task(self._sweep(), name="sweep"),
             asyncio.create_task(self._keep_house(), name="housekeeping"),
         ]
+
+    def _start_pump(self) -> None:
+        self.pump = start_pump() if self.fleet.pump else None
+        if self.pump is not None:
+            self._surroundings = self._clients.use_pump(self.pump)
+        elif self.fleet.pump:
+            logging.getLogger("secondsource").warning(
+                "streams pass through the interpreter: the pump was not compiled, as there was no C compiler when "
+                "secondsource was installed; install one and reinstall to halve what an event costs"
+            )
 
     async def _listen(self) -> None:
         if self._place is not None:
@@ -202,6 +215,8 @@ class Service(Observer):
         if self._office is not None:
             await self._office.close()
         self._clients.close()
+        if self.pump is not None:
+            self.pump.close()
         await self.books.stop()
         self.log.close()
         if self._tracing is not None:

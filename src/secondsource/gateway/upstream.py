@@ -16,6 +16,7 @@ import msgspec
 from secondsource import __version__
 from secondsource.core.records import Outcome
 from secondsource.gateway.fast_path import FastPath, ends_a_chunk
+from secondsource.gateway.pump.pump import Passage
 
 KEPT_IDLE = 256
 LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
@@ -78,6 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_headers",
         "_keep",
         "_parser",
+        "_passage",
         "_paused",
         "call",
         "client",
@@ -99,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.ended = False
         self._paused = False
         self._keep = False
+        self._passage: Passage | None = None  # the pump reads meanwhile, and nobody else
 
     def begin(self, call: "Call", request: bytes) -> None:
         """Send a request and give its answer to the call."""
@@ -121,6 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._between_chunks and call.fast_path is not None:
             taken = call.fast_path.take(data)
             if taken == size < LONG_READ:
+                self._hand_over(call.fast_path)
                 return
             data = data[taken:] if taken else data
         try:
@@ -138,6 +142,31 @@ class UpstreamConnection(asyncio.Protocol):
         elif size >= LONG_READ and not self._paused:
             self.pause(paused=True)
             asyncio.get_running_loop().call_soon(self._take_turn, call)
+
+    def _hand_over(self, fast_path: FastPath) -> None:
+        if self.transport is not None and not self._paused:
+            self._passage = fast_path.hand_over(self.transport, self._given_back)
+            if self._passage is not None:
+                self.transport.pause_reading()
+
+    def _given_back(self) -> None:
+        """Go on where the pump stopped."""
+        passage, self._passage = self._passage, None
+        assert passage is not None
+        unsent, unread = passage.end()
+        call = self.call
+        if call is None or call.fast_path is None or self.transport is None:
+            return
+        if not self._paused:
+            self.transport.resume_reading()
+        if unsent:
+            call.fast_path.write(unsent)
+        if unread and self.call is call:
+            self.data_received(unread)
+
+    def catch_up(self) -> bool:
+        """Have what the pump has passed on noted; returns whether there was anything."""
+        return self._passage is not None and self._passage.catch_up()
 
     def _take_turn(self, call: "Call") -> None:
         if self.call is call:
@@ -217,6 +246,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self, *, paused: bool) -> None:
         """Stop or go on reading, so that a slow client holds back its own replica."""
+        if paused and self._passage is not None:
+            self._given_back()
         if self.transport is not None and paused is not self._paused and not self.transport.is_closing():
             self._paused = paused
             if paused:
@@ -226,6 +257,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close without waiting for what is unsent."""
+        if self._passage is not None:
+            self._passage.end()
+            self._passage = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -290,6 +324,10 @@ class Call:
         self.handler = _Nobody()
         self.fast_path = None
         asyncio.get_running_loop().call_later(LEAVE_GRACE_S, self.abort)
+
+    def catch_up(self) -> bool:
+        """Have what has been passed on unseen noted; returns whether there was anything."""
+        return self.connection is not None and self.connection.catch_up()
 
     def pause(self, *, paused: bool) -> None:
         """Stop or go on reading the answer, also one that has yet to come."""

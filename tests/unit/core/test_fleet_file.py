@@ -60,6 +60,7 @@ def test_every_enforced_key_is_read() -> None:
         host = "0.0.0.0"
         port = 1
         workers = 1
+        pump = false
         state_dir = "/s"
         [admin]
         host = "::"
@@ -103,6 +104,7 @@ def test_every_enforced_key_is_read() -> None:
         "fleet.toml",
     )
     assert (fleet.gateway.host, fleet.gateway.port, fleet.state_dir) == ("0.0.0.0", 1, "/s")
+    assert not fleet.pump
     assert fleet.admin == AdminListener(host="::", port=2, key_sha256=HASH)
     timeouts = fleet.timeouts
     assert (timeouts.connect, timeouts.first_token, timeouts.between_tokens, timeouts.total) == (1, 2.5, 3, 4)

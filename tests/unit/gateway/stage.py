@@ -80,6 +80,9 @@ class Played:
     def leave(self) -> None:
         self.left = True
 
+    def catch_up(self) -> bool:
+        return False
+
     def abort(self) -> None:
         self.aborted = True
 

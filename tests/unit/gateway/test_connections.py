@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from secondsource.core.fleet import Timeouts
-from secondsource.gateway.connections import FILES_KEPT_FREE, LARGEST_BODIES, Connections
+from secondsource.gateway.connections import LARGEST_BODIES, Connections
+from secondsource.gateway.open_files import KEPT_FREE
 
 
 @dataclass(eq=False)
@@ -29,7 +30,7 @@ class Connected:
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> Connections:
     """An owner of a hundred connections at the most."""
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (FILES_KEPT_FREE + 200, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (KEPT_FREE + 267, 4096))
     return Connections(Timeouts(idle=10.0, request=2.0), largest_body=1000)
 
 

@@ -184,6 +184,7 @@ class Attempt:
                     self.account,
                     between_tokens_s=self.plan.between_tokens_s,
                     event_limit=self.plan.event_limit,
+                    pump=self.plan.pump,
                 )
 
     def on_end(self) -> None:
@@ -282,6 +283,8 @@ class Attempt:
 
     def deadline_passed(self, outcome: Outcome) -> None:
         """Note that the replica's time is up."""
+        if self.catch_up() and outcome is not Outcome.TOTAL_TIMEOUT:
+            return  # there were signs of it, and they have set another deadline
         relay = self._relay
         if outcome is not Outcome.TOTAL_TIMEOUT and relay is not None and relay.complete and not relay.done:
             self._relayed(relay, relay.close())
@@ -303,6 +306,10 @@ class Attempt:
     def interrupted(self) -> None:
         """Leave the replica: this process stops."""
         self._end(Outcome.INTERRUPTED)
+
+    def catch_up(self) -> bool:
+        """Have what has been passed on unseen noted; returns whether there was anything."""
+        return self._call is not None and self._call.catch_up()
 
     def pause(self, *, paused: bool) -> None:
         """Hold the replica back while the client does not keep up."""

@@ -3,6 +3,7 @@
 import msgspec
 
 from secondsource.core.records import Kind, Reserved
+from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.request import Ask
@@ -22,6 +23,7 @@ class Plan(msgspec.Struct, frozen=True):
     event_limit: int
     body_limit: int
     between_tokens_s: float
+    pump: Pump | None  # where there is one
 
     @property
     def continues(self) -> bool:

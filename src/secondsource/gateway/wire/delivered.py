@@ -115,6 +115,16 @@ class Delivered:
             self.forget()
         return True
 
+    def add_texts(self, index: int, texts: list[str]) -> None:
+        """Note plain texts that have left, an event each, of a choice to which `add_text` had just added."""
+        self.tokens += len(texts)
+        if self.untold:
+            return
+        self.choices[index].pieces.extend([(text, b"") for text in texts])
+        self.kept += sum(map(len, texts)) + 64 * len(texts)
+        if self.kept > self.limit:
+            self.forget()
+
     def _add(self, so_far: ChoiceSoFar, choice: ChoiceDelta, evidence: bytes) -> None:
         delta = choice.delta
         text = choice.text if delta is None else delta.content

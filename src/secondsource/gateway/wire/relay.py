@@ -82,7 +82,7 @@ class Relay:
             return
         if self._lessons * EVENTS_A_LESSON <= self.tokens_out:
             self._lessons += 1
-            self._shape = shape_of(event, choice.index, choice.plain_text or "")
+            self._shape = shape_of(event, choice.index, choice.plain_text or "", self._asked_for(event))
 
     def skip_malformed(self) -> bytes:
         """Go on after a malformed event, for want of another replica; returns what may leave now."""
@@ -140,7 +140,7 @@ class Relay:
         try:
             chunk = parse_chunk(payload)
             if self._passes_plainly(chunk):
-                out.append(event + b"\n\n")
+                out.append((self._asked_for(event) if chunk.usage else event) + b"\n\n")
                 return
         except msgspec.ValidationError:
             chunk, unknown = parse_outline(payload) or Chunk(), True
@@ -165,7 +165,9 @@ class Relay:
     def _passes_plainly(self, chunk: Chunk) -> bool:
         """Take the commonplace event, more text of one choice, on the shortest way; false if it is not that."""
         choices = chunk.choices
-        if not choices or len(choices) != 1 or chunk.usage or chunk.error or self._strip_ids:
+        if not choices or len(choices) != 1 or chunk.error or self._strip_ids:
+            return False
+        if chunk.usage and bytes(chunk.usage) != b"null":
             return False
         choice = choices[0]
         text = choice.plain_text
@@ -176,6 +178,10 @@ class Relay:
         self.tokens_out += 1
         self._plain = choice
         return True
+
+    def _asked_for(self, event: bytes) -> bytes:
+        """Return a commonplace event as it leaves: OpenAI says `"usage":null` to those who asked for usage only."""
+        return event if self._ask.include_usage else without(event, b"usage", b"null")
 
     def _unknown(self, event: bytes, chunk: Chunk, out: list[bytes]) -> None:
         """Pass on an event of a shape we do not know, which is not ours to judge; what it says cannot be kept."""

@@ -90,3 +90,17 @@ def test_what_is_kept_is_bounded_whatever_it_is() -> None:
         assert delivered.untold
         assert delivered.kept <= 1200
         assert delivered.tokens == 100
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 300])
+def test_texts_that_left_unseen_are_kept_as_if_each_had_been_added(limit: int) -> None:
+    together, singly = Delivered(limit), Delivered(limit)
+    for delivered in (together, singly):
+        delivered.add(parse_chunk(says("a")), {})
+    together.add_texts(0, ["b", "cd", "e"])
+    together.add_texts(0, ["f", "g"])
+    for text in ("b", "cd", "e", "f", "g"):
+        singly.add(parse_chunk(says(text)), {})
+    assert together.tokens == singly.tokens == 6
+    assert together.untold is singly.untold is (limit == 300)
+    assert together.choices[0].pieces == singly.choices[0].pieces
