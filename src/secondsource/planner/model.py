@@ -16,6 +16,7 @@ class Model:
     sparse: Sparse
     variables: Variables
     least_order: tuple[int, ...]  # by rental
+    term_months: tuple[int, ...]
 
 
 def build_model(problem: Problem) -> Model:
@@ -38,7 +39,9 @@ def build_model(problem: Problem) -> Model:
     constraints.keep_budget(sparse, problem, placed)
     objective.add_rent(sparse, problem, placed)
     objective.add_shortfall(sparse, problem, placed)
-    return Model(sparse, placed, tuple(rental.min_units for rental in problem.rentals))
+    rentals = problem.rentals
+    least, terms = tuple(rental.min_units for rental in rentals), tuple(rental.term_months for rental in rentals)
+    return Model(sparse, placed, least, terms)
 
 
 def most_units(problem: Problem) -> float:

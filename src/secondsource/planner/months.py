@@ -1,120 +1,166 @@
-"""Find a plan month by month: each month's whole units are chosen with all earlier ones fixed.
+"""Find a plan month by month, and a bound above the relaxation's, where few units of many offers are wanted.
 
-What a unit started now is worth in later months is read from the relaxation's prices, so that a commitment is not
-judged by its first month alone. A month by itself is a small model, which is searched nearly to its end; that
-finds good plans where few units of many offers are wanted, and rounding all months at once does not. It proves
-nothing: the bound stays the relaxation's.
+Each month's whole units are chosen with all earlier ones fixed, and with the next month's where there is time, on the
+model without routes (`planner.projection`). What a unit started now costs and saves later is read from the relaxation's
+prices, so that a commitment is not judged by its first months alone. A month or two by themselves are a small model,
+which is searched nearly to its end; that finds good plans where rounding all months at once does not.
+
+The first months by themselves are also a Lagrangian relaxation of the whole model: the rows of later months are kept at
+the relaxation's prices, so what whole units cost there above the relaxation, every plan costs.
 """
 
+import threading
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from secondsource.planner.model import Model
-from secondsource.planner.solve import Effort, Solution, Status, solve_whole
-from secondsource.planner.sparse import Sparse
-from secondsource.planner.variables import Variables
+from secondsource.planner.projection import Projection, later_costs, reduced_costs
+from secondsource.planner.solve import Effort, Solution, Status, solve_linear
+from secondsource.planner.windows import Searched, Setting, bound_window, improve_window, search_window, window_of
 
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
-_PART, _LATE_PART = 0.25, 1.5  # of the gap asked for: how near each month's search comes; when behind time
-_FAIR = 2.0  # times an even part of the time left is what a month may take at first
-_POOR = 0.03  # from the month's own bound: so far off, a month is searched longer, for all later ones pay for it
+_PAIR_S = 1.2  # seconds for a month from which it is chosen together with the next one
+_FIRST, _AT_FIRST = 4, 2.0  # so many first months get so many times as much time: all later ones pay for them
+_REPRICED = 4  # months after which the relaxation of what is left is solved anew
+_LOSS = 0.004  # of the relaxation's cost: what the first month's whole units are taken to cost more than it
+_WIDER = 1.5  # times what the last month's did: the next one's
+_FAIR = 2.0  # times an even part of the time left is what a month may take
+_NEAR = 0.1  # of a month's even part of the gap asked for: how near each search comes
+_STEP = 0.001  # of the relaxation's cost: how much more than the months before it a month is taken to add to the bound
+_ALL = 0.99  # of what a bound was looked for up to: as good as all of it
+_FAR = 100.0  # times the relaxation's cost: no plan costs so much more than it
+_ROUTING = 0.1  # of the time: what is kept for the routes in the end
+_LEAST_ROUTING_S = 10.0
+_ROUNDING = 1e-6  # of the relaxation's cost, off each bound, for the solver's tolerances
 
 
-@dataclass(frozen=True, slots=True)
-class Months:
-    """A model cut into months: columns and rows of each, and each column's cost with its worth in later months."""
+@dataclass(slots=True)
+class Bound:
+    """How far above the relaxation every plan is, as proved so far; one thread raises it, another reads it."""
 
-    sparse: Sparse
-    columns: dict[int, list[int]]
-    rows: dict[int, list[int]]
-    guided: list[float]
+    raised: float = 0.0
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
-def cut(model: Model, relaxation: Solution) -> Months | None:
-    """Return the model by months, or None where it has parts that belong to no month (as with futures)."""
-    sparse = model.sparse
-    month_of = _month_of(model.variables)
-    if len(month_of) < len(sparse.cost) or not relaxation.prices:
-        return None
-    columns: dict[int, list[int]] = defaultdict(list)
-    for column in range(len(sparse.cost)):
-        columns[month_of[column]].append(column)
-    rows: dict[int, list[int]] = defaultdict(list)
-    guided = list(sparse.cost)
-    for row, tag in enumerate(sparse.tags):
-        if tag.month is None:
-            return None
-        rows[tag.month].append(row)
-        for k in range(sparse.starts[row], sparse.starts[row + 1]):
-            column = sparse.indices[k]
-            if month_of[column] != tag.month:
-                guided[column] -= relaxation.prices[row] * sparse.values[k]
-    return Months(sparse, columns, rows, guided)
+def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
+    """Return a plan chosen month after month, if there was one for each in its time, and a bound of all plans.
 
-
-def solve_by_months(months: Months, effort: Effort) -> Solution:
-    """Return a plan chosen month after month, or no point where a month found none in its time."""
+    With two threads the bound is searched for beside the plan, and for the rest of the time if the gap needs it.
+    """
     began = time.monotonic()
-    point = [0.0] * len(months.sparse.cost)
-    order = sorted(months.columns)
-    for done, month in enumerate(order):
+    bound = Bound()
+    prover = threading.Thread(target=_raise_bound, args=(projection.copy(), relaxation, effort, bound), daemon=True)
+    if effort.threads > 1:
+        prover.start()
+    try:
+        solution = _choose(projection, relaxation, effort)
+        while prover.is_alive() and time.monotonic() - began < effort.seconds:
+            if not solution.point or _close(solution, relaxation.bound + bound.raised, effort.gap):
+                break
+            prover.join(0.1)
+    finally:
+        bound.stop.set()
+        if effort.threads > 1:
+            prover.join()
+    if effort.threads == 1:
+        _raise_bound(projection, relaxation, replace(effort, seconds=effort.seconds - time.monotonic() + began), bound)
+    return replace(solution, bound=relaxation.bound + bound.raised)
+
+
+def _close(solution: Solution, bound: float, gap: float) -> bool:
+    return solution.objective - bound <= gap * abs(solution.objective)
+
+
+def _setting(projection: Projection, relaxation: Solution, gap: float) -> Setting:
+    scale = abs(relaxation.objective)
+    near = _NEAR * gap * scale / len(projection.columns)
+    return Setting(projection, [0.0] * len(projection.sparse.cost), later_costs(projection, relaxation), scale, near)
+
+
+def _choose(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
+    began = time.monotonic()
+    seconds = effort.seconds * (1 - _ROUTING)
+    setting = _setting(projection, relaxation, effort.gap)
+    loss = _LOSS * setting.scale
+    last = len(projection.columns)
+    for first in range(last):
         if effort.progress:
-            effort.progress(f"whole units: month {month + 1} of {len(order)}")
-        left = effort.seconds - (time.monotonic() - began)
-        late = left / effort.seconds < 1 - done / len(order)
-        near = replace(effort, gap=effort.gap * (_LATE_PART if late else _PART))
-        found = _search(one_month(months, month, point), near, left, len(order) - done)
-        if not found.point:
+            effort.progress(f"whole units: month {first + 1} of {last}")
+        if first and first % _REPRICED == 0:
+            setting = replace(setting, later=_later(setting, first, last))
+        left = (seconds - (time.monotonic() - began)) / (last - first)
+        found = _month(setting, (first, last), loss, left * (_AT_FIRST if first < _FIRST else 1.0))
+        if found is None:
             return _NONE
-        for column, value in zip(months.columns[month], found.point, strict=True):
-            point[column] = float(round(value)) if months.sparse.integer[column] else value
-    objective = sum(cost * value for cost, value in zip(months.sparse.cost, point, strict=True))
-    return Solution(Status.STOPPED, objective, 0.0, point, ())
+        loss = max(setting.near, _WIDER * found.loss)
+        setting = _with(setting, found, first)
+    return _routed(projection, setting.point, effort)
 
 
-def _search(sub: Sparse, effort: Effort, left: float, months: int) -> Solution:
-    """Return a month's plan: searched for a fair part of the time left, and longer where it is poor after that."""
-    found = _NONE
-    for seconds in (_FAIR * left / months, left / 2):
-        if seconds <= 0:
-            break
-        found = solve_whole(sub, replace(effort, seconds=seconds), found.point)
-        if found.point and found.objective - found.bound <= _POOR * abs(found.objective):
-            break
-    return found
+def _month(setting: Setting, span: tuple[int, int], loss: float, seconds: float) -> Searched | None:
+    """Return a month's units: chosen alone, or with the next month's if there is time for it and it is better."""
+    first, last = span
+    one = search_window(setting, (first, first + 1), loss, _FAIR * seconds)
+    if one is None or first + 1 == last or seconds < _PAIR_S:
+        return one
+    ahead = _with(setting, one, first)
+    following = search_window(ahead, (first + 1, first + 2), loss, seconds)
+    if following is None:
+        return one
+    known = _with(ahead, following, first + 1).point
+    both = improve_window(setting, (first, first + 2), known, _FAIR * seconds)
+    return one if both is None else replace(both, loss=one.loss)
 
 
-def one_month(months: Months, month: int, point: Sequence[float]) -> Sparse:
-    """Return a month's own rows and columns; what earlier months bring into a row is moved to its bounds."""
-    whole = months.sparse
-    columns = months.columns[month]
-    place = {column: index for index, column in enumerate(columns)}
-    sub = Sparse(
-        cost=[months.guided[column] for column in columns],
-        column_lower=[whole.column_lower[column] for column in columns],
-        column_upper=[whole.column_upper[column] for column in columns],
-        integer=[whole.integer[column] for column in columns],
+def _with(setting: Setting, found: Searched, month: int) -> Setting:
+    """Return the setting with one month's units in its point, whole ones whole."""
+    point = list(setting.point)
+    mine = frozenset(setting.projection.columns[month])
+    for column, value in zip(found.window.columns, found.point, strict=True):
+        if column in mine:
+            point[column] = float(round(value)) if setting.projection.sparse.integer[column] else value
+    return replace(setting, point=point)
+
+
+def _later(setting: Setting, first: int, last: int) -> Mapping[int, float]:
+    """Return what units in service cost in later months once the months before `first` are fixed."""
+    window = window_of(setting, first, last)
+    relaxation = solve_linear(window.sparse, Effort(threads=1))
+    if not relaxation.prices:
+        return setting.later
+    reduced = reduced_costs(window.sparse, relaxation, but="term")
+    return {column: reduced[index] for index, column in enumerate(window.columns)}
+
+
+def _routed(projection: Projection, point: list[float], effort: Effort) -> Solution:
+    """Return the whole model's point with these units, its traffic routed."""
+    whole = projection.model.sparse
+    lower, upper = list(whole.column_lower), list(whole.column_upper)
+    for column, integer in enumerate(whole.integer):
+        if integer:
+            lower[column] = upper[column] = float(round(point[projection.place[column]]))
+    fixed = replace(whole, column_lower=lower, column_upper=upper)
+    routed = solve_linear(
+        fixed, Effort(seconds=max(_LEAST_ROUTING_S, effort.seconds * _ROUTING), threads=effort.threads)
     )
-    for row in months.rows[month]:
-        terms: list[tuple[int, float]] = []
-        known = 0.0
-        for k in range(whole.starts[row], whole.starts[row + 1]):
-            index = place.get(whole.indices[k])
-            if index is None:
-                known += whole.values[k] * point[whole.indices[k]]
-            else:
-                terms.append((index, whole.values[k]))
-        sub.row(whole.tags[row], terms, whole.row_lower[row] - known, whole.row_upper[row] - known)
-    return sub
+    return replace(routed, status=Status.STOPPED) if routed.point else _NONE
 
 
-def _month_of(variables: Variables) -> dict[int, int]:
-    """Return the month that each column belongs to."""
-    months: dict[int, int] = {}
-    for placed in (variables.start, variables.active, variables.ordered, variables.spend, variables.short):
-        months.update({column: month for (_, month), column in placed.items()})
-    months.update({column: month for (_, _, month), column in variables.pool.items()})
-    months.update({column: month for (_, _, _, month), column in variables.served.items()})
-    return months
+def _raise_bound(projection: Projection, relaxation: Solution, effort: Effort, bound: Bound) -> None:
+    """Raise the bound by the first two months, then by the first three, and so on while time lasts."""
+    ends_at = time.monotonic() + effort.seconds
+    setting = _setting(projection, relaxation, effort.gap)
+    last = len(projection.columns)
+    end = min(2, last)
+    loss = end * _STEP * setting.scale
+    while end <= last:
+        left = ends_at - time.monotonic()
+        if left <= 0 or bound.stop.is_set() or loss > _FAR * setting.scale:
+            return
+        proved = bound_window(setting, (0, end), loss, Effort(seconds=left, threads=1, stop=bound.stop))
+        bound.raised = max(bound.raised, proved - _ROUNDING * setting.scale)
+        if proved > _ALL * loss:  # these months alone add more: look further before there are more of them
+            loss *= 2
+        else:
+            end += 1
+            loss = bound.raised + _STEP * setting.scale

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from secondsource.planner.model import Model
-from secondsource.planner.months import cut, solve_by_months
+from secondsource.planner.months import solve_by_months
+from secondsource.planner.projection import project
 from secondsource.planner.solve import Effort, Solution, Status, solve_by_diving, solve_linear, solve_whole
 from secondsource.planner.sparse import Sparse
 
 WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
 SMALL_UNDER = 5e4  # thousands of dollars
 _TINY = 1e-6
+_INNER = 0.8  # of the gap asked of the plan: asked of a search, whose own bound is higher
 
 
 Stage = tuple[str, Callable[[Effort, Sequence[float]], Solution], float, bool]
@@ -88,7 +90,7 @@ def search(model: Model, target: Target) -> Found | None:
 
 def _inner_gap(gap: float) -> float:
     """Ask a little more of the search than of the plan: its gap is against its own, higher bound."""
-    return gap * 0.8
+    return gap * _INNER
 
 
 def _better(found: Found, solution: Solution, whole: bool) -> Found:
@@ -116,9 +118,15 @@ def _stages(model: Model, relaxation: Solution) -> list[Stage]:
         ("the offers the relaxation uses", near(1), 0.5, False),
     ]
     if relaxation.objective < SMALL_UNDER:  # few units among many offers
-        months = cut(model, relaxation)
-        if months is not None:
-            stages.append(("month by month", lambda effort, _: solve_by_months(months, effort), 0.85, False))
+        projection = project(model, relaxation)
+        if projection is not None:
+            by_months: Stage = (
+                "month by month",
+                lambda effort, _: solve_by_months(projection, relaxation, replace(effort, gap=effort.gap / _INNER)),
+                0.9,
+                True,
+            )
+            stages.insert(0, by_months)
         if not model.variables.ordered:
             stages.append(("rounding up bit by bit", diving, 0.5, False))
         stages.append(("around the best plan yet", near(1), 0.6, False))

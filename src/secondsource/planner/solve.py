@@ -1,6 +1,7 @@
 """The one place that talks to the solver, HiGHS: a sparse model in, a point with its prices out."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,12 +44,15 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to try and how near is near enough."""
+    """How long to try and how near is near enough. Points that cost more than `limit` are not looked for."""
 
     seconds: float = 30.0
     gap: float = 1e-4
     threads: int = 2
     progress: Callable[[str], None] | None = None
+    limit: float = math.inf
+    near: float = 1e-6  # in units of cost; the search ends at this or at `gap`
+    stop: threading.Event | None = None  # set by another thread to end the search where it is
 
 
 def solve_linear(model: Sparse, effort: Effort) -> Solution:
@@ -65,11 +69,13 @@ def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> So
     """Solve with whole variables whole, to `effort.gap`, starting from `hint` when there is one."""
     highs = _load(model, relaxed=False, effort=effort)
     _set(highs, "mip_rel_gap", effort.gap)
+    _set(highs, "mip_abs_gap", effort.near)
+    _set(highs, "objective_bound", effort.limit)
     if len(hint):
         known = highspy.HighsSolution()
         known.col_value = list(hint)
         highs.setSolution(known)
-    _run(highs)
+    _run(highs, effort.stop)
     return _read(highs, relaxed=False)
 
 
@@ -103,17 +109,25 @@ def solve_by_diving(model: Sparse, whole: Sequence[int], effort: Effort) -> Solu
         _set(highs, "time_limit", highs.getRunTime() + left)
 
 
-def _run(highs: highspy.Highs) -> None:
-    """Run to the end, in a thread, so that Ctrl-C is heard while the solver works."""
+def _run(highs: highspy.Highs, stop: threading.Event | None = None) -> None:
+    """Run to the end, in a thread, so that Ctrl-C is heard while the solver works, and two may work at once."""
     highs.HandleUserInterrupt = True
-    highs.startSolve()
+    worker = threading.Thread(target=_work, args=(highs,), daemon=True)
+    worker.start()
     try:
-        while not highs.wait(_TICK_S)[0]:
-            pass
+        while worker.is_alive():
+            worker.join(_TICK_S)
+            if stop is not None and stop.is_set():
+                highs.cancelSolve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
         highs.cancelSolve()  # type: ignore[no-untyped-call]
-        highs.wait(_FAREWELL_S)
+        worker.join(_FAREWELL_S)
         raise
+
+
+def _work(highs: highspy.Highs) -> None:
+    highs.run()
+    highspy.Highs.resetGlobalScheduler(False)  # of this thread alone: the next solve may have other threads
 
 
 def _load(model: Sparse, relaxed: bool, effort: Effort) -> highspy.Highs:

@@ -78,6 +78,11 @@ class Sparse:
             values=self.values,
         )
 
+    def terms(self, row: int) -> list[tuple[int, float]]:
+        """Return a row's (column, coefficient) terms."""
+        span = slice(self.starts[row], self.starts[row + 1])
+        return list(zip(self.indices[span], self.values[span], strict=True))
+
     def activity(self, row: int, point: Sequence[float]) -> float:
         """Return a row's value at a point."""
-        return sum(self.values[k] * point[self.indices[k]] for k in range(self.starts[row], self.starts[row + 1]))
+        return sum(value * point[column] for column, value in self.terms(row))
