@@ -48,7 +48,7 @@ def gateways_section(summaries: Sequence[Summary], absent: Mapping[str, str], se
     rounds = max(one.rounds for one in summaries)
     parts = [
         "## The gateway beside its peers",
-        _measured(setting),
+        measured(setting),
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
         _HOW,
         f"Plain requests. Every number is the median of {rounds} round(s); × is the ratio to vllm-router.",
@@ -68,24 +68,25 @@ def drift_section(drift: Drift, load: str, setting: Setting) -> str:
     """Return the section of memory over time."""
     last = drift.samples[-1]
     rows = _every(drift.samples, 12)
-    table = _table(
+    grid = table(
         ("minute", "streams so far", "resident MB"),
         ((f"{one.at_s / 60:.1f}", f"{one.streams:,}", f"{one.rss_bytes / 1e6:.1f}") for one in rows),
     )
     return "\n\n".join(
         [
             "## Memory over time",
-            _measured(setting),
+            measured(setting),
             f"{drift.gateway} {drift.version} under {load} for {drift.minutes:g} minutes; every part of the run ends "
             f"with all clients leaving in mid-stream. {last.streams:,} streams whole, {last.failed} failed. Once warm, "
             f"memory moves by {drift.bytes_per_hour / 1e6:+.1f} MB an hour: {'flat' if drift.flat else 'NOT FLAT'} "
             "(flat is less than 5 % an hour of what is held).",
-            table,
+            grid,
         ]
     )
 
 
-def _measured(setting: Setting) -> str:
+def measured(setting: Setting) -> str:
+    """Return when, where and by which command, as a section begins."""
     return f"Measured {setting.date} on {setting.machine}, by\n\n```sh\n{setting.command}\n```"
 
 
@@ -142,7 +143,7 @@ def _remarks(summaries: Sequence[Summary], absent: Mapping[str, str]) -> list[st
 
 def _aims(summaries: Sequence[Summary]) -> list[str]:
     rows = [(verdict.aim, verdict.measured, "yes" if verdict.held else "**no**") for verdict in judge(summaries)]
-    return ["### What we hold ourselves to", _table(("aim", "measured", "held"), rows)] if rows else []
+    return ["### What we hold ourselves to", table(("aim", "measured", "held"), rows)] if rows else []
 
 
 def _by_gateway(
@@ -156,10 +157,11 @@ def _by_gateway(
     blank = ("",) * width
     gateways = dict.fromkeys(one.gateway for one in summaries)
     lines = ((name, *(cell for row in rows for cell in found.get((name, row), blank))) for name in gateways)
-    return _table(("", *heads), lines)
+    return table(("", *heads), lines)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose first column is of words and whose others are of numbers."""
     marks = ["---", *["---:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows))
 

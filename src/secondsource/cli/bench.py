@@ -14,6 +14,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     plan.add_argument("--cases", type=int, default=40, help="how many cases of Mélange's kind")
     plan.add_argument("--seconds", type=float, default=30.0, help="the most seconds for one plan")
     plan.add_argument("--skip-futures", action="store_true", help="leave out the plans over futures")
+    plan.add_argument("--write", type=Path, metavar="PAGE.md", help="put the result into its section of this page")
     plan.add_argument("--json", action="store_true", help="the table as JSON on standard output")
     plan.set_defaults(run=_run_plan)
     _add_gateway(benches)

@@ -1,13 +1,26 @@
 """`secondsource bench plan`: cost, gap and seconds beside Mélange's formulation, and scaling."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from secondsource.benchmarking.machine import describe_machine
+from secondsource.benchmarking.markdown import NEW_PAGE, Setting, replace_section
+from secondsource.benchmarking.plans import (
+    SCALE_HEADS,
+    Beside,
+    Scale,
+    beside_in_words,
+    judge_plans,
+    plans_section,
+    scale_cells,
+)
 from secondsource.cli.plan_progress import Progress
 from secondsource.planner.bench_cases import melange_case, scale_futures, scale_problem
 from secondsource.planner.checker import check_plan
@@ -17,7 +30,6 @@ from secondsource.planner.melange_ilp import solve_as_melange
 from secondsource.planner.model import build_model
 from secondsource.planner.plan import read_plan
 from secondsource.planner.planning import plan_problem
-from secondsource.planner.problem import Record
 from secondsource.planner.scenarios import Stakes, build_for_futures
 from secondsource.planner.search import Target, search
 from secondsource.planner.solve import Effort
@@ -25,29 +37,6 @@ from secondsource.planner.solve import Effort
 _SCALES = ((100, 12, 1.0), (300, 12, 1.0), (300, 24, 1.0), (300, 24, 0.1), (300, 24, 0.01))
 _FUTURES = (5, 20)
 _LOST_NANO_USD = 2_000_000  # $2 per thousand requests
-
-
-class Beside(Record, frozen=True, kw_only=True):
-    """One case of Mélange's kind, by its formulation and by ours."""
-
-    seed: int
-    melange_usd_per_hour: float
-    melange_seconds: float
-    usd_per_hour: float
-    gap: float
-    seconds: float
-
-
-class Scale(Record, frozen=True, kw_only=True):
-    """One plan of a stated scale. `sound` says that the checker found nothing; no cost, that time ran out first."""
-
-    offers: int
-    months: int
-    futures: int
-    usd: float | None
-    gap: float | None
-    seconds: float
-    sound: bool | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,10 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress.say(f"case {seed + 1} of {arguments.cases}")
             cases.append(_beside(seed, melange_case(seed), arguments.seconds))
         scales = list(_scales(arguments.seconds, not arguments.skip_futures, progress))
-    if arguments.json:
-        print(msgspec.json.encode({"melange": cases, "scale": scales}).decode())
-        return 0
-    _show(Console(), cases, scales)
+    _tell(arguments, cases, scales)
     return 0
 
 
@@ -114,27 +100,32 @@ def _scale(offers: int, months: int, size: float, futures: int, seconds: float) 
     )
 
 
-def _show(console: Console, cases: list[Beside], scales: list[Scale]) -> None:
-    cheaper = [case for case in cases if case.usd_per_hour < case.melange_usd_per_hour * (1 - 1e-6)]
-    dearer = [case for case in cases if case.usd_per_hour > case.melange_usd_per_hour * (1 + 1e-6)]
-    ratios = sorted(case.usd_per_hour / case.melange_usd_per_hour for case in cases)
-    console.print(
-        f"beside Mélange's formulation on {len(cases)} cases: cheaper in {len(cheaper)}, dearer in {len(dearer)}; "
-        f"cost ratio median {ratios[len(ratios) // 2]:.4f}, least {ratios[0]:.4f}; seconds "
-        f"{sum(case.seconds for case in cases):.2f} beside {sum(case.melange_seconds for case in cases):.2f}; "
-        f"largest gap {max(case.gap for case in cases):.4%}"
-    )
+def _tell(arguments: argparse.Namespace, cases: list[Beside], scales: list[Scale]) -> None:
+    setting = _setting(arguments)
+    if arguments.write is not None:
+        page = arguments.write.read_text("utf-8") if arguments.write.exists() else NEW_PAGE
+        section = plans_section(cases, scales, setting)
+        arguments.write.write_text(replace_section(page, "bench plan", section), "utf-8")
+    if arguments.json:
+        verdicts = judge_plans(cases, scales)
+        document = {"setting": setting, "melange": cases, "scale": scales, "aims": verdicts}
+        print(msgspec.json.encode(document).decode())
+        return
+    console = Console()
+    if cases:
+        console.print(beside_in_words(cases))
     table = Table(title="scale: 10 classes, 6 suppliers each of whom may be lost", title_justify="left")
-    for name in ("offers", "months", "futures", "cost", "gap", "seconds", "checker"):
+    for name in SCALE_HEADS:
         table.add_column(name, justify="right")
     for row in scales:
-        table.add_row(
-            f"{row.offers}",
-            f"{row.months}",
-            f"{row.futures}",
-            "none in time" if row.usd is None else f"${row.usd / 1e6:,.1f}M",
-            "" if row.gap is None else f"{row.gap:.2%}",
-            f"{row.seconds:.1f}",
-            {True: "sound", False: "FAILS", None: ""}[row.sound],
-        )
+        table.add_row(*scale_cells(row))
     console.print(table)
+
+
+def _setting(arguments: argparse.Namespace) -> Setting:
+    words = ["secondsource", "bench", "plan", "--cases", str(arguments.cases), "--seconds", f"{arguments.seconds:g}"]
+    if arguments.skip_futures:
+        words.append("--skip-futures")
+    if arguments.write is not None:
+        words += ["--write", str(arguments.write)]
+    return Setting(date=f"{datetime.now(UTC):%Y-%m-%d}", machine=describe_machine(), command=shlex.join(words))
