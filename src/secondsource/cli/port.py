@@ -28,6 +28,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         metavar="TOKENS",
         help="that each slot holds at the decode step timed; else a prompt and half of the answer",
     )
+    parser.add_argument("--full-slots", action="store_true", help="time the decode step with every slot full as well")
     parser.add_argument("--data-parallel", type=int, metavar="N", help="copies of the model; else as few as can be")
     parser.add_argument("--ttft", type=float, metavar="S", help="limit of the time to the first token, in seconds")
     parser.add_argument("--tpot", type=float, metavar="S", help="limit of the time per output token, in seconds")

@@ -69,6 +69,7 @@ def _ask(arguments: argparse.Namespace, model: NamedModel, chip: Chip) -> Ask:
         context_tokens=arguments.context,
         prompt_tokens=max(1, arguments.context // 4) if arguments.prompt is None else arguments.prompt,
         filled_tokens=arguments.filled,
+        full_slots=arguments.full_slots,
         weights=arguments.weights,
         cache=arguments.cache,
         data_parallel=arguments.data_parallel,

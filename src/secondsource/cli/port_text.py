@@ -82,7 +82,7 @@ def _filled(report: Report) -> str:
 
 
 def _full_slots(report: Report) -> str:
-    if report.filled_tokens == report.context_tokens:
+    if report.filled_tokens == report.context_tokens or report.full_decode_step_s is None:
         return ""
     return f"{_ms(report.full_decode_step_s)} with every slot full"
 
@@ -132,7 +132,7 @@ def _price(report: Report) -> str:
 
 def _programs(report: Report) -> str:
     cold = report.shapes.cold_compile_s
-    took = "" if cold is None else f", {cold:,.0f} s of one processor cold"
+    took = "" if cold is None else f", at least {cold:,.0f} s of one processor cold"
     return f"{report.shapes.programs} shapes in a simulated day of {report.shapes.requests:,} requests{took}"
 
 

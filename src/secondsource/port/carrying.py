@@ -10,20 +10,26 @@ _DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
 def depths_of(config: ModelConfig, program: Program, *, whole: bool) -> Depths:
     """Return the depths to look at: all layers, or so few that the rest can be told from them.
 
-    Time needs one depth: the first layers of a step have their weights fetched by nothing before them, and the last
-    fetch ahead for none after them, but those between are alike. The layers of both kinds are one kind in a prefill,
-    since they look at the same places and differ in their masks. Memory needs another: a decode step's temporaries lie
-    on a line, a prefill's do not (they may begin after many layers), so that is asked for at every layer.
+    The time of a decode step needs one depth: its first layers have their weights fetched by nothing before them, and
+    the last fetch ahead for none after them, but those between are alike. The layers of a prefill are not: what one of
+    them takes is the difference of two depths, layers of both kinds being one kind here, since they look at the same
+    places and differ in their masks. Memory needs another: a decode step's temporaries lie on a line, a prefill's do
+    not (they may begin after many layers), so that is asked for at every layer.
     """
     local = len(config.local_layers)
     full = config.layers - local
     if whole or config.layers <= _DECODE_LAYERS or not full:
         return Depths((Depth(full, local),))
     if program.step == "prefill":
-        return Depths((Depth(1), Depth(1, 1) if local else Depth(2)), Depth(full, local))
+        return Depths((Depth(1), Depth(1, 1) if local else Depth(2)), (Depth(full, local),))
     each = _DECODE_LAYERS // 2
     deep = Depth(min(full, each), min(local, each)) if local else Depth(_DECODE_LAYERS)
-    return Depths((deep,)) if program.filled_tokens else Depths((_half(deep), deep), _half(deep))
+    return Depths((deep,)) if program.filled_tokens else Depths((_half(deep), deep), (_half(deep),))
+
+
+def memory_alone(depths: Depths) -> Depths:
+    """Return where to look at a program that is not compiled: the compiler is asked of every depth."""
+    return Depths((), tuple(sorted({*depths.compiled, *depths.assigned})))
 
 
 def _half(depth: Depth) -> Depth:
@@ -50,31 +56,6 @@ def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent 
         for more, first, end in spans:
             if more:
                 value += more * (getattr(ends[end], name) - getattr(ends[first], name)) / (end - first)
-        return value
-
-    return Spent(
-        seconds=whole("seconds"),
-        cores_s=whole("cores_s"),
-        memory_s=whole("memory_s"),
-        links_s=whole("links_s"),
-        operations=round(whole("operations")),
-    )
-
-
-def carry_prompt_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent | None:
-    """Return what a prefill of the whole model takes: each more layer as much as the last of those compiled.
-
-    None where the walk saw too few ends. The first layer is left out, since nothing was fetched ahead for it.
-    """
-    if depth.layers == config.layers:
-        return walked
-    ends = walked.layers
-    if len(ends) != depth.layers or len(ends) < 2:
-        return None
-
-    def whole(name: str) -> float:
-        each: float = getattr(ends[-1], name) - getattr(ends[-2], name)
-        value: float = getattr(walked, name) + (config.layers - depth.layers) * each
         return value
 
     return Spent(

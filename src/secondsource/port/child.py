@@ -14,7 +14,7 @@ import jax
 import msgspec
 
 from secondsource.core.errors import InputError
-from secondsource.port.job import Answer, Assigned, Compiled, Depth, Fault, Job, Program, Progress, Said
+from secondsource.port.job import Answer, Assigned, Compiled, Depth, Depths, Fault, Job, Program, Progress, Said
 from secondsource.port.kept import Kept, keep
 from secondsource.port.program import assign_program, compile_program, mesh_of, open_devices
 
@@ -28,8 +28,8 @@ _MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory", "exceeds available HBM", "
 def work(job: Job, out: BinaryIO) -> Answer:
     """Compile every program; the first fault ends the work.
 
-    One depth is enough where the walk saw each layer end and the compiler says what it assigns to another. That comes
-    last: the compiler goes on with it until this process ends.
+    Of a decode step one depth is enough where the walk saw each layer end and the compiler says what it assigns to
+    another. That comes last: the compiler goes on with it until this process ends.
     """
     done: list[Compiled] = []
     assigned: list[Assigned] = []
@@ -43,10 +43,11 @@ def work(job: Job, out: BinaryIO) -> Answer:
                 compiled, executable = compile_program(job, program, depth, mesh)
                 done.append(compiled)
                 _keep(job, program, depth, executable)
-                if depths.assigned and compiled.walked and len(compiled.walked.layers) == depth.layers:
-                    asked.append((program, depths.assigned))
+                if _is_enough(compiled, depths):
                     break
-        for program, depth in asked:
+            if job.target.cycles_per_s:
+                asked += [(program, each) for each in depths.assigned]
+        for program, depth in sorted(asked, key=lambda pair: -pair[1].layers):  # the longest alone
             say(
                 out,
                 Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, memory of {depth.layers} layers"),
@@ -55,6 +56,11 @@ def work(job: Job, out: BinaryIO) -> Answer:
     except (jax.errors.JaxRuntimeError, InputError, ValueError, TypeError, NotImplementedError, RuntimeError) as error:
         return Answer(tuple(done), fault_of(error, program), tuple(assigned))
     return Answer(tuple(done), None, tuple(assigned))
+
+
+def _is_enough(compiled: Compiled, depths: Depths) -> bool:
+    ends = () if compiled.walked is None else compiled.walked.layers
+    return compiled.program.step == "decode" and bool(depths.assigned) and len(ends) == compiled.depth.layers
 
 
 def fault_of(error: Exception, program: Program | None) -> Fault:

@@ -32,6 +32,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 1024
     chunk_tokens: int = 512
     filled_tokens: int | None = None  # of every slot, at the decode step; None: as `typical_tokens`
+    full_slots: bool = False  # whether the decode step with full slots is timed as well
     weights: Weights = "bf16"
     cache: CacheDtype | None = None  # None: as the weights
     data_parallel: int | None = None
@@ -59,6 +60,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
             batch=batch,
             context_tokens=self.context_tokens,
             filled_tokens=0 if filled == self.context_tokens else filled,
+            full_slots=self.full_slots,
             prompt_tokens=self.prompt_tokens,
             chunk_tokens=min(self.chunk_tokens, self.prompt_tokens),
             whole=self.whole,

@@ -28,8 +28,8 @@ class Depth(msgspec.Struct, frozen=True, order=True):
 class Depths(msgspec.Struct, frozen=True):
     """At which depths a program is looked at: the deepest is compiled, the others where they are needed for a line."""
 
-    compiled: tuple[Depth, ...]  # ascending
-    assigned: Depth | None = None  # where the compiler is asked for memory alone, if it says that before it is done
+    compiled: tuple[Depth, ...]  # ascending; (): another program of the step is compiled, this is wanted for its memory
+    assigned: tuple[Depth, ...] = ()  # where the compiler is asked for memory alone, if it says that before it is done
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import carry_layers_on, carry_on, carry_prompt_on, depths_of, line_of
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of, line_of, memory_alone
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, Assigned, CacheDtype, Compiled, Depths, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
 from secondsource.port.targets import Target
 
+_LANES = 128  # of a TPU's vector unit
 Run = Callable[[Job, float, Callable[[str], None]], Answer]
 
 
@@ -32,6 +33,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     context_tokens: int
     filled_tokens: int = 0  # of every slot, at the decode step that is timed; 0: the whole context
+    full_slots: bool = True  # whether the decode step with full slots is timed beside one with less in them
     prompt_tokens: int
     chunk_tokens: int
     whole: bool = False
@@ -52,7 +54,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stepped(msgspec.Struct, frozen=True, kw_only=True):
-    """One program carried to the model's depth; bytes of one device."""
+    """One program carried to the model's depth; bytes of one device. One that was not compiled has no time."""
 
     step: Step
     filled_tokens: int = 0  # as in `Setup`
@@ -114,7 +116,6 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run: Run = run_compile) -> Measured:
     """Return what the compiler makes of these steps of a setup, in a process of its own."""
     config = setup.config
-    whole = setup.whole or bool(setup.save_to)
     weights, cache = stored_bytes(config, setup.weights, setup.batch, setup.context_tokens, setup.placing, setup.cache)
     job = Job(
         config=config,
@@ -122,7 +123,7 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
         cache=setup.cache,
         target=setup.target,
         data_parallel=setup.placing.data_parallel,
-        programs=tuple((each, depths_of(config, each, whole=whole)) for each in _programs(setup, steps)),
+        programs=_programs(setup, steps),
         save_to=setup.save_to,
     )
     answer = run(job, setup.seconds, say)
@@ -135,18 +136,36 @@ def _steps(answer: Answer, wanted: Sequence[tuple[Program, Depths]], config: Mod
     found = []
     for program, depths in wanted:
         own = sorted((each for each in answer.compiled if each.program == program), key=lambda each: each.depth.layers)
-        assigned = next((each for each in answer.assigned if each.program == program), None)
-        if len(own) >= len(depths.compiled) or (own and assigned):
+        assigned = [each for each in answer.assigned if each.program == program]
+        if not depths.compiled:
+            like = [each for each in answer.compiled if each.program.step == program.step]
+            if like and len(assigned) == len(depths.assigned):
+                found.append(_assigned_alone(program, like[0], assigned, config))
+        elif len(own) >= len(depths.compiled) or (own and assigned):
             found.append(_stepped(own[-1], own[-2] if len(own) > 1 else None, assigned, config))
     return tuple(found)
 
 
-def _programs(setup: Setup, steps: Sequence[Step]) -> list[Program]:
-    """Return what is to be compiled: steps with full slots, and for its time a decode step with slots partly filled."""
-    found = [_program(setup, step, 0) for step in steps]
-    if setup.filled_tokens and "decode" in steps and setup.target.cycles_per_s:
-        found.append(_program(setup, "decode", setup.filled_tokens))
-    return found
+def _programs(setup: Setup, steps: Sequence[Step]) -> tuple[tuple[Program, Depths], ...]:
+    """Return what is to be compiled: steps with full slots, and for its time a decode step with slots partly filled.
+
+    Beside that one, full slots are wanted for their memory; their time is another program's code, and asked for. A head
+    narrower than a chip's lanes is laid out with its positions along them, and cutting these costs a copy of the cache:
+    there the step with full slots is the quicker one, and serves slots filled in part as well.
+    """
+    whole = setup.whole or bool(setup.save_to)
+    partly = bool(setup.filled_tokens and "decode" in steps and setup.target.cycles_per_s)
+    partly = partly and (setup.full_slots or setup.config.head_width >= _LANES)
+    found = []
+    for step in steps:
+        program = _program(setup, step, 0)
+        depths = depths_of(setup.config, program, whole=whole)
+        alone = partly and step == "decode" and not (setup.full_slots or whole)
+        found.append((program, memory_alone(depths) if alone else depths))
+    if partly:
+        filled = _program(setup, "decode", setup.filled_tokens)
+        found.append((filled, depths_of(setup.config, filled, whole=whole)))
+    return tuple(found)
 
 
 def _program(setup: Setup, step: Step, filled_tokens: int) -> Program:
@@ -161,12 +180,32 @@ def _program(setup: Setup, step: Step, filled_tokens: int) -> Program:
     )
 
 
-def _stepped(compiled: Compiled, shallow: Compiled | None, assigned: Assigned | None, config: ModelConfig) -> Stepped:
+def _assigned_alone(program: Program, like: Compiled, assigned: Sequence[Assigned], config: ModelConfig) -> Stepped:
+    """Return a step of which only memory was asked, beside one of the same arguments that was compiled."""
+    *shallow, deep = sorted(assigned, key=lambda each: each.depth.layers)
+    temporaries: float = deep.temporaries_bytes
+    if shallow:
+        depths = (shallow[-1].depth, deep.depth)
+        temporaries = carry_on(shallow[-1].temporaries_bytes, temporaries, depths, config)
+    rest = _extra(like) - (like.assigned_bytes or 0) + _more_code(like, config)
+    return Stepped(
+        step=program.step,
+        filled_tokens=program.filled_tokens,
+        arguments_bytes=_arguments(like, config),
+        temporaries_bytes=round(temporaries + rest),
+        compile_s=like.seconds,
+        timed=None,
+    )
+
+
+def _stepped(
+    compiled: Compiled, shallow: Compiled | None, assigned: Sequence[Assigned], config: ModelConfig
+) -> Stepped:
     temporaries: float = _extra(compiled)
-    if shallow is not None:
+    if assigned:
+        temporaries += _more_assigned(compiled, assigned[-1], config) + _more_code(compiled, config)
+    elif shallow is not None:
         temporaries = carry_on(_extra(shallow), temporaries, (shallow.depth, compiled.depth), config)
-    elif assigned is not None:
-        temporaries += _more_assigned(compiled, assigned, config)
     return Stepped(
         step=compiled.program.step,
         filled_tokens=compiled.program.filled_tokens,
@@ -178,15 +217,16 @@ def _stepped(compiled: Compiled, shallow: Compiled | None, assigned: Assigned | 
 
 
 def _more_assigned(compiled: Compiled, assigned: Assigned, config: ModelConfig) -> float:
-    """Return what the model's other layers add to temporaries and code.
-
-    Of the code a part is no layer's, and layers share some: in proportion to the layers it is at most so much.
-    """
-    code = compiled.code_bytes * (config.layers / compiled.depth.layers - 1)
+    """Return what the model's other layers add to temporaries: asked of every layer, or on a line from two depths."""
     had = compiled.assigned_bytes or 0
     if assigned.depth.layers == config.layers:
-        return max(0, assigned.temporaries_bytes - had) + code
-    return carry_on(assigned.temporaries_bytes, had, (assigned.depth, compiled.depth), config) - had + code
+        return max(0, assigned.temporaries_bytes - had)
+    return carry_on(assigned.temporaries_bytes, had, (assigned.depth, compiled.depth), config) - had
+
+
+def _more_code(compiled: Compiled, config: ModelConfig) -> float:
+    """Return what the model's other layers add to the code at most: a part of it is no layer's, and they share some."""
+    return compiled.code_bytes * (config.layers / compiled.depth.layers - 1)
 
 
 def _arguments(compiled: Compiled, config: ModelConfig) -> int:
@@ -209,7 +249,7 @@ def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) ->
     if compiled.program.step == "decode":
         spent = carry_layers_on(walked, compiled.depth, config) or line
     else:
-        spent = line or carry_prompt_on(walked, compiled.depth, config)
+        spent = line or (walked if compiled.depth.layers == config.layers else None)
     if spent is None:
         return None
     return Timed(

@@ -42,18 +42,25 @@ class FakeCompiler:
         if self.fault is not None:
             return Answer((), self.fault)
         say("compiling")
-        if self.assigns:
-            return Answer(
-                tuple(self._compiled(job, program, depths.compiled[-1]) for program, depths in job.programs),
-                assigned=tuple(
-                    Assigned(program=program, depth=depths.assigned, temporaries_bytes=10 * depths.assigned.layers)
-                    for program, depths in job.programs
-                    if depths.assigned is not None
-                ),
-            )
+        deepest = slice(-1, None) if self.assigns else slice(None)  # of a decode step; a prefill needs a line
         return Answer(
-            tuple(self._compiled(job, program, depth) for program, depths in job.programs for depth in depths.compiled)
+            tuple(
+                self._compiled(job, program, depth)
+                for program, depths in job.programs
+                for depth in depths.compiled[deepest if program.step == "decode" else slice(None)]
+            ),
+            assigned=tuple(
+                Assigned(program=program, depth=depth, temporaries_bytes=self._assigned(1.0, depth))
+                for program, depths in job.programs
+                for depth in depths.assigned
+                if self.assigns or not depths.compiled
+            ),
         )
+
+    def _assigned(self, filled: float, depth: Depth) -> int:
+        if self.assigns:
+            return 10 * depth.layers
+        return round(self.temporaries_bytes * filled) + depth.layers
 
     def _compiled(self, job: Job, program: Program, depth: Depth) -> Compiled:
         filled = (program.filled_tokens or program.context_tokens) / program.context_tokens
@@ -68,7 +75,7 @@ class FakeCompiler:
             arguments_bytes=1000 * depth.layers,
             layer_bytes=(1000,) * depth.layers,
             temporaries_bytes=round(self.temporaries_bytes * filled) + depth.layers,
-            assigned_bytes=10 * depth.layers if self.assigns else None,
+            assigned_bytes=self._assigned(filled, depth),
             outputs_bytes=0,
             code_bytes=100 * depth.layers if self.assigns else 0,
             walked=Walked(

@@ -1,6 +1,6 @@
 import pytest
 
-from secondsource.port.carrying import carry_layers_on, carry_on, carry_prompt_on, depths_of
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of
 from secondsource.port.job import Depth, Depths, Program, Step
 from secondsource.port.models import find_model
 from secondsource.port.timeline import Spent, Walked
@@ -22,11 +22,11 @@ def program(step: Step, filled_tokens: int = 0) -> Program:
 
 
 def test_few_layers_are_compiled_and_of_each_kind_some() -> None:
-    assert depths_of(LLAMA, program("decode"), whole=False) == Depths((Depth(4), Depth(8)), Depth(4))
+    assert depths_of(LLAMA, program("decode"), whole=False) == Depths((Depth(4), Depth(8)), (Depth(4),))
     assert depths_of(LLAMA, program("decode", 1024), whole=False) == Depths((Depth(8),))
-    assert depths_of(LLAMA, program("prefill"), whole=False) == Depths((Depth(1), Depth(2)), Depth(80))
-    assert depths_of(GEMMA, program("decode"), whole=False) == Depths((Depth(2, 2), Depth(4, 4)), Depth(2, 2))
-    assert depths_of(GEMMA, program("prefill"), whole=False) == Depths((Depth(1), Depth(1, 1)), Depth(10, 52))
+    assert depths_of(LLAMA, program("prefill"), whole=False) == Depths((Depth(1), Depth(2)), (Depth(80),))
+    assert depths_of(GEMMA, program("decode"), whole=False) == Depths((Depth(2, 2), Depth(4, 4)), (Depth(2, 2),))
+    assert depths_of(GEMMA, program("prefill"), whole=False) == Depths((Depth(1), Depth(1, 1)), (Depth(10, 52),))
     assert depths_of(GEMMA, program("decode"), whole=True) == Depths((Depth(10, 52),))
 
 
@@ -40,14 +40,6 @@ def test_each_kind_of_layer_is_carried_on_as_its_own() -> None:
     found = carry_layers_on(walked(9.0, 2.0, 2.0, 2.0, 5.0, 5.0, 5.0, 20.0), Depth(4, 4), GEMMA)
     assert found is not None
     assert found.seconds == pytest.approx(1 + 9 + 51 * 2 + 9 * 5 + 20 + 2)
-
-
-def test_a_prefill_s_layers_are_as_the_last_one_compiled() -> None:
-    found = carry_prompt_on(walked(9.0, 3.0), Depth(2), LLAMA)
-    assert found is not None
-    assert found.seconds == pytest.approx(1 + 9 + 79 * 3 + 2)
-    assert carry_prompt_on(walked(9.0), Depth(1), LLAMA) is None
-    assert carry_prompt_on(walked(9.0, 3.0), Depth(3), LLAMA) is None
 
 
 def test_every_layer_compiled_is_taken_as_it_is() -> None:

@@ -37,7 +37,9 @@ def test_too_few_chips_do_not_fit_and_what_would_is_said() -> None:
 
 
 def test_figures_follow_from_the_compiled_steps() -> None:
-    found = report(FakeCompiler(layer_s=1e-5), chips=2, batch=8, context_tokens=2048, prompt_tokens=1024)
+    found = report(
+        FakeCompiler(layer_s=1e-5), chips=2, batch=8, context_tokens=2048, prompt_tokens=1024, full_slots=True
+    )
     # Slots hold a prompt of 1,024 tokens and half of an answer of 1,024.
     assert found.filled_tokens == 1536
     assert found.decode_step_s == pytest.approx(1e-4 + 32 * 6e-5)
@@ -55,15 +57,18 @@ def test_figures_follow_from_the_compiled_steps() -> None:
 
 
 def test_slots_filled_in_part_are_quicker_and_need_the_memory_of_full_ones() -> None:
-    def filled(tokens: int | None) -> Report:
-        return report(chips=2, batch=8, context_tokens=2048, prompt_tokens=512, filled_tokens=tokens)
+    def filled(tokens: int | None, *, full_slots: bool = True) -> Report:
+        return report(
+            chips=2, batch=8, context_tokens=2048, prompt_tokens=512, filled_tokens=tokens, full_slots=full_slots
+        )
 
     full, part = filled(2048), filled(512)
     assert (full.filled_tokens, part.filled_tokens, part.context_tokens) == (2048, 512, 2048)
     assert part.decode_step_s == pytest.approx(1e-4 + 32 * 2e-5)
     assert full.decode_step_s == full.full_decode_step_s == part.full_decode_step_s
     assert full.decode_step_s == pytest.approx(1e-4 + 32 * 8e-5)
-    assert part.hbm_gb_per_chip == full.hbm_gb_per_chip
+    assert part.hbm_gb_per_chip == full.hbm_gb_per_chip == filled(512, full_slots=False).hbm_gb_per_chip
+    assert filled(512, full_slots=False).full_decode_step_s is None
     assert part.roofline_decode_step_s < full.roofline_decode_step_s
     assert filled(None) == filled(1280)
     for wrong in (0, 2049):

@@ -19,7 +19,7 @@ def test_memory_decides_whether_it_fits() -> None:
 
 
 def test_memory_is_carried_on_from_two_depths_of_full_slots() -> None:
-    setup = ask(filled_tokens=1024).setup(2, 8)  # 32 layers
+    setup = ask(filled_tokens=1024, full_slots=True).setup(2, 8)  # 32 layers
     compiler = FakeCompiler(temporaries_bytes=1_000_000)
     found = measure(setup, silent, ("decode", "prefill"), compiler)
     (job,) = compiler.jobs
@@ -28,12 +28,12 @@ def test_memory_is_carried_on_from_two_depths_of_full_slots() -> None:
     assert {step.arguments_bytes for step in found.steps} == {32_000}
 
 
-def test_where_the_compiler_says_what_it_assigns_each_program_is_compiled_once() -> None:
-    setup = ask(filled_tokens=1024).setup(2, 8)  # 32 layers
+def test_where_the_compiler_says_what_it_assigns_memory_is_taken_from_that() -> None:
+    setup = ask(filled_tokens=1024, full_slots=True).setup(2, 8)  # 32 layers
     compiler = FakeCompiler(temporaries_bytes=1_000_000, assigns=True)
     found = measure(setup, silent, ("decode", "prefill"), compiler)
     (job,) = compiler.jobs
-    assert [depths.assigned and depths.assigned.layers for _, depths in job.programs] == [4, 32, None]
+    assert [[depth.layers for depth in depths.assigned] for _, depths in job.programs] == [[4], [32], []]
     # 8 and 2 layers were compiled: what they take, 10 bytes for each more layer, 100 of code for every one
     decode, prefill = found.full_decode, found.step("prefill")
     assert decode is not None
@@ -47,8 +47,38 @@ def test_where_the_compiler_says_what_it_assigns_each_program_is_compiled_once()
     assert prefill.timed.seconds == pytest.approx(twice.timed.seconds)
 
 
-def test_of_two_decode_steps_the_quicker_counts() -> None:
+def test_full_slots_that_are_not_timed_are_asked_for_their_memory() -> None:
     setup = ask(filled_tokens=1024).setup(2, 8)
+    compiler = FakeCompiler(temporaries_bytes=1_000_000, assigns=True)
+    found = measure(setup, silent, ("decode", "prefill"), compiler)
+    (job,) = compiler.jobs
+    looked_at = [([each.layers for each in depths.compiled], len(depths.assigned)) for _, depths in job.programs]
+    assert looked_at == [([], 2), ([1, 2], 1), ([8], 0)]
+    full, filled = found.full_decode, found.step("decode")
+    assert full is not None
+    assert full.timed is None
+    assert filled is not None
+    assert filled.timed is not None
+    assert full.arguments_bytes == 32_000
+    # of slots filled to a quarter 8 layers were compiled: 250,008 bytes of temporaries, 80 of them assigned
+    assert full.temporaries_bytes == 250_008 - 80 + 32 * 10 + 32 * 100
+    kept = measure(msgspec.structs.replace(setup, whole=True), silent, ("decode",), FakeCompiler())
+    assert kept.full_decode is not None
+    assert kept.full_decode.timed is not None
+
+
+def test_heads_narrower_than_the_lanes_are_timed_with_full_slots() -> None:
+    setup = ask("llama-3.2-1b", filled_tokens=1024).setup(1, 8)
+    assert setup.config.head_width == 64
+    compiler = FakeCompiler(assigns=True)
+    step = measure(setup, silent, ("decode", "prefill"), compiler).step("decode")
+    assert step is not None
+    assert step.filled_tokens == 0
+    assert [program.filled_tokens for program, _ in compiler.jobs[0].programs] == [0, 0]
+
+
+def test_of_two_decode_steps_the_quicker_counts() -> None:
+    setup = ask(filled_tokens=1024, full_slots=True).setup(2, 8)
     found = measure(setup, silent, ("decode",), FakeCompiler())
     step = found.step("decode")
     assert step is not None
@@ -62,7 +92,7 @@ def test_of_two_decode_steps_the_quicker_counts() -> None:
 
 
 def test_layers_that_cannot_be_told_apart_are_timed_from_two_depths() -> None:
-    setup = ask(filled_tokens=4096).setup(2, 8)
+    setup = ask(filled_tokens=4096, full_slots=True).setup(2, 8)
     known = measure(setup, silent, ("decode",), FakeCompiler()).step("decode")
     unknown = measure(setup, silent, ("decode",), FakeCompiler(ends=False)).step("decode")
     assert known is not None
