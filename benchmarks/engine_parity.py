@@ -1,15 +1,17 @@
 """Does the portable model answer as transformers and llama.cpp do, on one GGUF file, position by position?
 
-    PYTHONPATH=src:. python benchmarks/engine_parity.py MODEL.gguf --positions 2048
+    PYTHONPATH=src:. python benchmarks/engine_parity.py MODEL.gguf --positions 2048 [--against llama.cpp-float32]
 
 Teacher-forced: every engine reads the same tokens (this repository's documents), in texts of 512, and says what
 comes next after each. llama.cpp is asked twice: as it runs the file (activations rounded to 8 bits, keys and values
 to 16), and on the same weights written out in float32, with its cache in float32. transformers reads the GGUF with
-its own code. Writes one JSON object. Needs torch and transformers (`pip install secondsource[oracle]`) and llama.cpp
+its own code. What llama.cpp said of a text is kept in --kept, so that an interrupted run goes on. Writes one JSON
+object. Needs torch and transformers (`pip install secondsource[oracle]`) and llama.cpp
 (`secondsource[embedded]`).
 """
 
 import argparse
+import hashlib
 import json
 import socket
 import sys
@@ -39,7 +41,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--positions", type=int, default=2048)
-    parser.add_argument("--against", choices=("transformers", "llama.cpp", "both"), default="both")
+    parser.add_argument("--against", choices=("transformers", "llama.cpp", "llama.cpp-float32", "both"), default="both")
+    parser.add_argument("--kept", type=Path, default=Path("engine_parity.jsonl"), metavar="FILE.jsonl")
+    parser.add_argument("--most", type=int, metavar="N", help="ask llama.cpp of so many texts; the next run goes on")
     arguments = parser.parse_args()
     model = load_model(arguments.model, "float32")
     texts = token_texts(model, -(-arguments.positions // TEXT_TOKENS))
@@ -49,10 +53,11 @@ def main() -> int:
         "positions": TEXT_TOKENS * len(texts),
         "versions": {name: version(name) for name in ("jax", "xllamacpp")},
     }
-    if arguments.against != "llama.cpp":
+    if not arguments.against.startswith("llama.cpp"):
         result["transformers"] = against_transformers(arguments.model, texts, ours)
     if arguments.against != "transformers":
-        result["llama.cpp"] = against_llama_cpp(arguments.model, texts, ours)
+        asked = Asked(arguments.model, arguments.kept, arguments.most)
+        result["llama.cpp"] = against_llama_cpp(asked, texts, ours, exact_only=arguments.against.endswith("float32"))
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
     return 0
 
@@ -114,31 +119,77 @@ def against_transformers(path: Path, texts: list[list[int]], ours: list[np.ndarr
     }
 
 
-def against_llama_cpp(path: Path, texts: list[list[int]], ours: list[np.ndarray]) -> dict[str, Any]:
+class Asked:
+    """What llama.cpp said of texts, and says of more of them."""
+
+    def __init__(self, model: Path, kept: Path, most: int | None) -> None:
+        self.model = model
+        self._kept = kept
+        self._left = most
+        self._said: dict[str, list[dict[int, float]]] = {}
+        for line in kept.read_text("utf-8").splitlines() if kept.exists() else ():
+            for key, said in json.loads(line).items():
+                self._said[key] = [{int(token): logprob for token, logprob in likely} for likely in said]
+
+    def likeliest(self, model: Path, texts: list[list[int]], *, exact: bool) -> list[list[dict[int, float]]]:
+        """Return what `model` said of each text; as many texts fewer as --most leaves out."""
+        found = []
+        for text in texts:
+            key = hashlib.sha256(f"{self.model.name} {exact} {text}".encode()).hexdigest()
+            if key not in self._said:
+                if self._left == 0:
+                    break
+                self._left = None if self._left is None else self._left - 1
+                (self._said[key],) = llama_cpp_likeliest(model, [text], exact=exact)
+                with self._kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({key: [list(likely.items()) for likely in self._said[key]]}) + "\n")
+            found.append(self._said[key])
+        return found
+
+
+def against_llama_cpp(
+    asked: Asked, texts: list[list[int]], ours: list[np.ndarray], *, exact_only: bool
+) -> dict[str, Any]:
     """Compare with llama.cpp as it runs the file, and with itself where it computes in float32 throughout."""
     with tempfile.TemporaryDirectory() as directory:
-        whole = rewrite(path, Path(directory) / "float32.gguf", gguf.GGMLQuantizationType.F32)
-        theirs, exact = llama_cpp_likeliest(path, texts, exact=False), llama_cpp_likeliest(whole, texts, exact=True)
+        whole = rewrite(asked.model, Path(directory) / "float32.gguf", gguf.GGMLQuantizationType.F32)
+        exact = asked.likeliest(whole, texts, exact=True)
     choices = [mine.argmax(-1).tolist() for mine in ours]
+    answer = {"in_float32": {**compared(choices, exact), **differences(ours, exact)}}
+    if exact_only:
+        return answer
+    theirs = asked.likeliest(asked.model, texts, exact=False)
     exact_choices = [[next(iter(likely)) for likely in text] for text in exact]
     return {
+        **answer,
         "as_it_runs_the_file": compared(choices, theirs),
-        "in_float32": compared(choices, exact),
         "as_it_runs_the_file_against_itself_in_float32": compared(exact_choices, theirs),
     }
+
+
+def differences(ours: list[np.ndarray], judged: list[list[dict[int, float]]]) -> dict[str, float]:
+    """Return how far our log-probability of the judge's first choice lies from the judge's, in nats."""
+    gaps = [
+        abs(float(row[best]) - likely[best])
+        for mine, likelies in zip(ours, judged, strict=False)
+        for row, likely in zip(mine, likelies, strict=True)
+        for best in (next(iter(likely)),)
+    ]
+    return {"first_choice_logprob_gap_max": max(gaps, default=0.0)}
 
 
 def compared(choices: list[list[int]], judged: list[list[dict[int, float]]]) -> dict[str, Any]:
     """Count how often `choices` are the judge's likeliest; a miss's gap is the judge's own between the two tokens."""
     agreed, gaps, missed_at = 0, [], []
-    for chosen, likelies in zip(choices, judged, strict=True):
+    for chosen, likelies in zip(choices, judged, strict=False):  # fewer were asked than are to be
         for position, (choice, likely) in enumerate(zip(chosen, likelies, strict=True)):
             best = next(iter(likely))
-            agreed += choice == best
+            agreed += int(choice == best)
             if choice != best:
                 gaps.append(likely[best] - likely.get(choice, -np.inf))
                 missed_at.append(position)
     return {
+        "positions": sum(map(len, judged)),
         "top1_agreed": agreed,
         "misses": len(gaps),
         "miss_gap_max": max(gaps, default=0.0),
