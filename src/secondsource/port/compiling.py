@@ -33,15 +33,16 @@ CHILD = (sys.executable, "-m", "secondsource.port.child")
 def run_compile(job: Job, seconds: float, say: Callable[[str], None], command: tuple[str, ...] = CHILD) -> Answer:
     """Return what compiling the job came to; a crash and a timeout are answers with a fault.
 
-    `seconds` bounds the whole job. The child is ended when the caller is interrupted.
+    `seconds` bounds the whole job. The child is ended when the caller is interrupted. What it leaves in its temporary
+    directory is ours to take away: its compiler may be writing when it ends.
     """
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryDirectory() as scratch:
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(os.environ),
+            env={**_environment(os.environ), "TMPDIR": scratch},
             start_new_session=True,
         )
         out_of_time = threading.Event()

@@ -1,5 +1,6 @@
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,14 @@ def test_a_compiler_that_cannot_be_opened_says_nothing_of_the_model() -> None:
     program = Program(step="decode", sequences=8, context_tokens=256)
     assert fault_of(RuntimeError("UNIMPLEMENTED: sort"), program).kind == "refused"
     assert fault_of(RuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM"), program).kind == "memory"
+
+
+def test_what_the_child_leaves_behind_is_taken_away() -> None:
+    talk = (
+        "import os, sys, tempfile; sys.stdin.read(); left = tempfile.mkdtemp(); open(left + '/dump', 'w').close();"
+        'print(\'{"type":"progress","text":"%s"}\' % left, flush=True); os._exit(0)'
+    )
+    said: list[str] = []
+    run_compile(job(), 30, said.append, child(talk))
+    (left,) = said
+    assert not Path(left).exists()
