@@ -76,8 +76,13 @@ async def passed(
     (replica, upstream), (downstream, client) = socket.socketpair(), socket.socketpair()
     texts: list[str] = []
     back = asyncio.Event()
+    unsent = bytearray()
     passage = pump.take(
-        upstream.fileno(), downstream.fileno(), shape, longest, Owner(lambda new, _: texts.extend(new), back.set)
+        upstream.fileno(),
+        downstream.fileno(),
+        shape,
+        longest,
+        Owner(lambda new, _: texts.extend(new), unsent.extend, back.set),
     )
     assert passage is not None
     client.setblocking(False)
@@ -89,8 +94,8 @@ async def passed(
     while expected is not None and len(written) < expected and time.monotonic() < ends:
         written += _read(client)
         await asyncio.sleep(0)
-    unsent, unread = passage.end()
-    written += _read(client) + unsent
+    unread = passage.end()
+    written += _read(client) + bytes(unsent)
     upstream.setblocking(False)
     unread += _read(upstream)
     pump.close()
@@ -191,7 +196,7 @@ async def _many(streams: int, events: int) -> None:
     texts: list[list[str]] = [[] for _ in pairs]
     passages = []
     for number, ((_, upstream), (downstream, _)) in enumerate(pairs):
-        owner = Owner(lambda new, _, number=number: texts[number].extend(new), lambda: None)  # type: ignore[misc]
+        owner = Owner(lambda new, _, number=number: texts[number].extend(new), bytearray().extend, lambda: None)  # type: ignore[misc]
         passages.append(pump.take(upstream.fileno(), downstream.fileno(), SHAPE, 8192, owner))
     for event in range(events):
         for number, ((replica, _), _) in enumerate(pairs):

@@ -149,7 +149,7 @@ class FastPath:
             writer.get_extra_info("socket").fileno(),
             self.shape,
             self._longest,
-            Owner(self.passed_on, given_back),
+            Owner(self.passed_on, self._write, given_back),
         )
 
     def passed_on(self, texts: list[str], ago_s: float) -> None:
@@ -160,9 +160,9 @@ class FastPath:
         if now >= self._notes.note_at:
             self._notes.note(self._relay, now)
 
-    def write(self, data: bytes) -> None:
-        """Write what the pump could not: the client's socket takes no more for now."""
-        self._writer.write(data)
+    def _write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
 
 
 def _encrypted(transport: ChunkWriter | asyncio.Transport) -> bool:

@@ -153,15 +153,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Go on where the pump stopped."""
         passage, self._passage = self._passage, None
         assert passage is not None
-        unsent, unread = passage.end()
-        call = self.call
-        if call is None or call.fast_path is None or self.transport is None:
-            return
-        if not self._paused:
+        unread = passage.end()
+        if self.transport is not None and not self._paused:
             self.transport.resume_reading()
-        if unsent:
-            call.fast_path.write(unsent)
-        if unread and self.call is call:
+        if unread and self.call is not None:
             self.data_received(unread)
 
     def catch_up(self) -> bool:
@@ -257,9 +252,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close without waiting for what is unsent."""
-        if self._passage is not None:
-            self._passage.end()
-            self._passage = None
+        passage, self._passage = self._passage, None
+        if passage is not None:
+            passage.end()
         if self.transport is not None:
             self.transport.abort()
 

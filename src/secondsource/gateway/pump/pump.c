@@ -32,7 +32,10 @@ enum {
     SIZE_BYTES = 8,           /* a chunk's size in hexadecimal digits, and its line's end */
     HELD_BYTES = SIZE_BYTES + LONGEST_EVENT + 2 + READ_BYTES, /* part of a chunk, and a read after it */
     TEXT_BYTES = 32 * 1024,   /* of texts that are kept until somebody asks */
+    READS_A_TURN = 4,
 };
+
+#define WATCHED (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
 /* What must be known to ask: the sizes of the buffers that are filled. */
 size_t pump_text_bytes(void) { return TEXT_BYTES; }
@@ -183,16 +186,17 @@ static char *rewrite(const struct stream *stream, char *at, const char *text, si
     return mempcpy(at, "\r\n", 2);
 }
 
-/* Read once, pass on what is of the shape, and hold the rest. */
-static void move(struct pump *pump, struct stream *stream) {
+/* Read once, pass on what is of the shape, and hold the rest. Returns whether there may be more: sockets tell of what
+ * is new to them only, and of their end once. */
+static int move(struct pump *pump, struct stream *stream, int ends) {
     char *buffer = pump->buffer, *end = pump->rewritten;
     size_t size = stream->unread;
     if (size) memcpy(buffer, stream->held, size);
     ssize_t got = recv(stream->upstream, buffer + size, READ_BYTES, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got < 0 && errno == EAGAIN) return 0;
     if (got <= 0) { /* ended or broken, which its owner finds out again */
         stop(pump, stream);
-        return;
+        return 0;
     }
     size += (size_t)got;
     size_t taken = 0, events = 0;
@@ -225,6 +229,7 @@ static void move(struct pump *pump, struct stream *stream) {
     stream->unread = size - taken;
     memcpy(mempcpy(stream->held, leaving + sent, stream->unsent), buffer + taken, stream->unread);
     if (stream->unsent || (taken < size && found == NOT_OURS)) stop(pump, stream);
+    return !stream->stopped && (ends || got == READ_BYTES);
 }
 
 static struct stream *find(struct pump *pump, uint64_t id) {
@@ -232,6 +237,14 @@ static struct stream *find(struct pump *pump, uint64_t id) {
     if (slot >= (uint32_t)pump->count) return NULL;
     struct stream *stream = &pump->streams[slot];
     return stream->generation == generation && (generation & 1) ? stream : NULL;
+}
+
+/* Move what has come; where there is much more, others go first, and it is told again. */
+static void take_turn(struct pump *pump, struct stream *stream, struct epoll_event *told) {
+    int ends = (told->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0, more = 1;
+    for (int reads = 0; more && reads < READS_A_TURN; reads++) more = move(pump, stream, ends);
+    struct epoll_event again = {.events = WATCHED, .data.u64 = told->data.u64};
+    if (more) epoll_ctl(pump->epoll, EPOLL_CTL_MOD, stream->upstream, &again);
 }
 
 static void *run(void *given) {
@@ -243,7 +256,7 @@ static void *run(void *given) {
             if (ready[i].data.u64 == 0) return NULL;
             pthread_mutex_lock(&pump->lock);
             struct stream *stream = find(pump, ready[i].data.u64);
-            if (stream && !stream->stopped) move(pump, stream);
+            if (stream && !stream->stopped) take_turn(pump, stream, &ready[i]);
             pthread_mutex_unlock(&pump->lock);
         }
     }
@@ -321,7 +334,7 @@ uint64_t pump_take(struct pump *pump, int upstream, int client, const char *befo
         int next_free = stream->next;
         new.generation = stream->generation + 1;
         id = (uint64_t)new.generation << 32 | (uint64_t)slot;
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = id};
+        struct epoll_event event = {.events = WATCHED, .data.u64 = id};
         if (epoll_ctl(pump->epoll, EPOLL_CTL_ADD, new.upstream, &event)) id = 0;
         else {
             if (slot == pump->count) pump->count++;

@@ -26,6 +26,7 @@ class Owner(NamedTuple):
     """Whom a stream belongs to."""
 
     passed_on: Callable[[list[str], float], None]  # texts, an event each; how many seconds ago the last one was
+    write: Callable[[bytes], None]  # to the client: the rest of what was passed on, of which its socket took a part
     given_back: Callable[[], None]  # the pump has stopped there: `Passage.end` is to be called
 
 
@@ -44,11 +45,8 @@ class Passage:
         """Tell the owner what has been passed on since the last time; returns whether there was anything."""
         return self._pump.tell(self)
 
-    def end(self) -> tuple[bytes, bytes]:
-        """Take the stream back, after telling its owner the rest.
-
-        Returns what is to be written to the client first, and then what was read of the replica and not looked at.
-        """
+    def end(self) -> bytes:
+        """Take the stream back, after telling its owner the rest; returns what was read and not passed on."""
         return self._pump.leave(self)
 
 
@@ -101,10 +99,10 @@ class Pump:
         self._library.pump_tell(self._pump, passage.number, self._told_at, ctypes.addressof(self._text))
         return self._pass_on(passage)
 
-    def leave(self, passage: Passage) -> tuple[bytes, bytes]:
+    def leave(self, passage: Passage) -> bytes:
         """See `Passage.end`."""
         if passage.ended:
-            return b"", b""
+            return b""
         passage.ended = True
         del self._passages[passage.number]
         told, held = self._told, ctypes.addressof(self._held)
@@ -112,7 +110,9 @@ class Pump:
         unsent = ctypes.string_at(held, told.unsent_bytes)
         unread = ctypes.string_at(held + told.unsent_bytes, told.unread_bytes)
         self._pass_on(passage)
-        return unsent, unread
+        if unsent:
+            passage.owner.write(unsent)
+        return unread
 
     def _pass_on(self, passage: Passage) -> bool:
         told = self._told
