@@ -1,9 +1,9 @@
 """Find a plan month by month, and a bound above the relaxation's, where few units of many offers are wanted.
 
-Each month's whole units are chosen with all earlier ones fixed, and with the next month's where there is time, on the
-model without routes (`planner.projection`). What a unit started now costs and saves later is read from the relaxation's
-prices, so that a commitment is not judged by its first months alone. A month or two by themselves are a small model,
-which is searched nearly to its end; that finds good plans where rounding all months at once does not.
+Each month's whole units are chosen with all earlier ones fixed, on the model without routes (`planner.projection`).
+What a unit started now costs and saves later is read from the relaxation's prices, so that a commitment is not judged
+by its first month alone. A month by itself is a small model, which is searched nearly to its end; that finds good plans
+where rounding all months at once does not. Choosing two months together was tried: it was hardly ever better.
 
 The first months by themselves are also a Lagrangian relaxation of the whole model: the rows of later months are kept at
 the relaxation's prices, so what whole units cost there above the relaxation, every plan costs.
@@ -16,13 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from secondsource.planner.projection import Projection, later_costs, reduced_costs
 from secondsource.planner.solve import Effort, Solution, Status, solve_linear
-from secondsource.planner.windows import Searched, Setting, bound_window, improve_window, search_window, window_of
+from secondsource.planner.windows import Searched, Setting, bound_window, search_window, window_of
 
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
-_PAIR_S = 1.2  # seconds for a month from which it is chosen together with the next one
-_FIRST, _AT_FIRST = 4, 2.0  # so many first months get so many times as much time: all later ones pay for them
-_REPRICED = 4  # months after which the relaxation of what is left is solved anew
-_LOSS = 0.004  # of the relaxation's cost: what the first month's whole units are taken to cost more than it
+_REPRICED = (4, 1, 2, 6, 3)  # months after which the relaxation of what is left is solved anew, by search
+_LOSS = 0.002  # of the relaxation's cost: what the first month's whole units are taken to cost more than it
 _WIDER = 1.5  # times what the last month's did: the next one's
 _FAIR = 2.0  # times an even part of the time left is what a month may take
 _NEAR = 0.1  # of a month's even part of the gap asked for: how near each search comes
@@ -53,7 +51,7 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
     if effort.threads > 1:
         prover.start()
     try:
-        solution = _choose(projection, relaxation, effort)
+        solution = _best_course(projection, relaxation, effort)
         while prover.is_alive() and time.monotonic() - began < effort.seconds:
             if not solution.point or _close(solution, relaxation.bound + bound.raised, effort.gap):
                 break
@@ -77,39 +75,42 @@ def _setting(projection: Projection, relaxation: Solution, gap: float) -> Settin
     return Setting(projection, [0.0] * len(projection.sparse.cost), later_costs(projection, relaxation), scale, near)
 
 
-def _choose(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
+def _best_course(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
+    """Return the best plan of several month-by-month searches, as many as there is time for.
+
+    They differ in how often later months are priced anew, which is enough to lead them apart.
+    """
     began = time.monotonic()
-    seconds = effort.seconds * (1 - _ROUTING)
+    best = _NONE
+    for repriced in _REPRICED:
+        again = time.monotonic()
+        solution = _choose(projection, relaxation, replace(effort, seconds=effort.seconds - (again - began)), repriced)
+        if solution.point and (not best.point or solution.objective < best.objective):
+            best = solution
+        now = time.monotonic()
+        if now - began + (now - again) > effort.seconds or (best.point and _close(best, relaxation.bound, effort.gap)):
+            break
+    return best
+
+
+def _choose(projection: Projection, relaxation: Solution, effort: Effort, repriced: int) -> Solution:
+    """Return a plan of which each month is chosen with all earlier ones fixed."""
+    began = time.monotonic()
     setting = _setting(projection, relaxation, effort.gap)
     loss = _LOSS * setting.scale
     last = len(projection.columns)
     for first in range(last):
         if effort.progress:
             effort.progress(f"whole units: month {first + 1} of {last}")
-        if first and first % _REPRICED == 0:
+        if first and first % repriced == 0:
             setting = replace(setting, later=_later(setting, first, last))
-        left = (seconds - (time.monotonic() - began)) / (last - first)
-        found = _month(setting, (first, last), loss, left * (_AT_FIRST if first < _FIRST else 1.0))
+        left = effort.seconds * (1 - _ROUTING) - (time.monotonic() - began)
+        found = search_window(setting, (first, first + 1), loss, _FAIR * left / (last - first))
         if found is None:
             return _NONE
         loss = max(setting.near, _WIDER * found.loss)
         setting = _with(setting, found, first)
     return _routed(projection, setting.point, effort)
-
-
-def _month(setting: Setting, span: tuple[int, int], loss: float, seconds: float) -> Searched | None:
-    """Return a month's units: chosen alone, or with the next month's if there is time for it and it is better."""
-    first, last = span
-    one = search_window(setting, (first, first + 1), loss, _FAIR * seconds)
-    if one is None or first + 1 == last or seconds < _PAIR_S:
-        return one
-    ahead = _with(setting, one, first)
-    following = search_window(ahead, (first + 1, first + 2), loss, seconds)
-    if following is None:
-        return one
-    known = _with(ahead, following, first + 1).point
-    both = improve_window(setting, (first, first + 2), known, _FAIR * seconds)
-    return one if both is None else replace(both, loss=one.loss)
 
 
 def _with(setting: Setting, found: Searched, month: int) -> Setting:

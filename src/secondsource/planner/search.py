@@ -74,7 +74,7 @@ def search(model: Model, target: Target) -> Found | None:
     found = Found((), math.inf, relaxation.bound, relaxation, 0.0)
     infeasible = False
     for name, solve, share, whole in _stages(model, relaxation):
-        if found.point and found.gap <= gap:
+        if found.point and (found.gap <= gap or time.monotonic() - began > target.seconds):
             break
         say(f"whole units: {name}")
         effort = Effort(seconds=left() * share, gap=_inner_gap(gap), threads=target.threads, progress=say)

@@ -108,23 +108,6 @@ def search_window(setting: Setting, span: tuple[int, int], loss: float, seconds:
         window = window_of(setting, *span)
 
 
-def improve_window(setting: Setting, span: tuple[int, int], known: Sequence[float], seconds: float) -> Searched | None:
-    """Return whole units for the months of `span` that cost less than those of a known point; None for none in time."""
-    ends_at = time.monotonic() + seconds
-    window, relaxation = relax(setting, span, exact=False)
-    while relaxation.status is Status.OPTIMAL and time.monotonic() < ends_at:
-        known_cost = sum(cost * known[column] for cost, column in zip(window.sparse.cost, window.columns, strict=True))
-        limit = known_cost - setting.near
-        effort = Effort(seconds=ends_at - time.monotonic(), gap=0.0, threads=1, near=setting.near, limit=limit)
-        solution = solve_whole(without_dear(setting, window, relaxation, limit - relaxation.objective), effort)
-        if not solution.point or solution.objective > limit:
-            break
-        if not _missed(setting, span, _spread(setting, window, solution)):
-            return Searched(window, solution.point, solution.objective - relaxation.objective)
-        window = window_of(setting, *span)
-    return None
-
-
 def _missed(setting: Setting, span: tuple[int, int], point: Sequence[float]) -> int:
     return sum(add_missed(setting.projection, month, point, exact=month == span[0]) for month in range(*span))
 
