@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from secondsource.core.errors import InputError
 
 BACKLOG = 4096
+# libuv takes one client from a socket in a turn of its loop. Where turns are long because much is asked, the last of
+# some hundred clients that come together would wait for seconds; so each socket is watched so many times.
+ACCEPTED_AT_ONCE = 16
 # The kernel would take megabytes for a client that does not read, all made, paid for and kept in case of a cut.
 CLIENT_SEND_BUFFER = 128 * 1024
 
@@ -74,7 +77,11 @@ class Listening:
     async def accept_on(self, owner: int, sockets: Sequence[socket.socket]) -> None:
         """Accept on the sockets of this owner, which stay open when accepting ends."""
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(self._connect, sock=one.dup(), backlog=BACKLOG) for one in sockets]
+        servers = [
+            await loop.create_server(self._connect, sock=one.dup(), backlog=BACKLOG)
+            for one in sockets
+            for _ in range(ACCEPTED_AT_ONCE)
+        ]
         self._servers.setdefault(owner, []).extend(servers)
 
     def leave(self, owner: int) -> None:

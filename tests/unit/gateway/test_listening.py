@@ -4,9 +4,10 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from secondsource.core.errors import InputError
-from secondsource.gateway.listening import Listening, bind, url_of
+from secondsource.gateway.listening import ACCEPTED_AT_ONCE, Listening, bind, url_of
 
 
 def test_urls() -> None:
@@ -53,3 +54,29 @@ async def test_a_port_that_another_gateway_shares_among_its_own_is_taken(sharers
 async def test_an_address_that_is_not_ours() -> None:
     with pytest.raises(InputError, match=r"cannot listen on 203\.0\.113\.1:0"):
         await bind("203.0.113.1", 0)
+
+
+def test_many_who_come_at_once_are_let_in_within_few_turns_of_the_loop() -> None:
+    """libuv lets in one a turn for each watch of a socket, and a turn is long where much is asked."""
+    assert uvloop.run(_turns_for(64)) <= 64 / ACCEPTED_AT_ONCE + 4
+
+
+async def _turns_for(clients: int) -> int:
+    (sockets,) = await bind("127.0.0.1", 0)
+    reached: list[asyncio.Protocol] = []
+
+    def greet() -> asyncio.Protocol:
+        reached.append(asyncio.Protocol())
+        return reached[-1]
+
+    coming = [socket.create_connection(sockets[0].getsockname()) for _ in range(clients)]  # while the loop stands still
+    listening = Listening(greet)
+    await listening.accept_on(0, sockets)
+    turns = 0
+    while len(reached) < clients and turns < 10 * clients:
+        turns += 1
+        await asyncio.sleep(0)
+    listening.close()
+    for one in (*coming, *sockets):
+        one.close()
+    return turns
