@@ -1,5 +1,7 @@
 """Fetches one wheel, and nothing that it depends on, through the user's own pip settings."""
 
+import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -63,11 +65,10 @@ def _watch(process: subprocess.Popen[bytes], directory: Path, on_bytes: Callable
 def _largest_file(directory: Path) -> int:
     """Return the size of the largest file below `directory`: the wheel, wherever this pip puts it."""
     largest = 0
-    for path in directory.rglob("*"):
-        try:
-            largest = max(largest, path.stat().st_size if path.is_file() else 0)
-        except FileNotFoundError:
-            continue  # pip moved it while we looked
+    for within, _, names in os.walk(directory):  # which takes it that pip removes directories while we look
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                largest = max(largest, os.lstat(os.path.join(within, name)).st_size)
     return largest
 
 
