@@ -16,6 +16,7 @@ from secondsource.gateway.wire.event_shape import EventShape, inner_text
 from secondsource.gateway.wire.relay import Relay
 
 _LINE_END = b"\r\n"
+HAND_OVER_AFTER = 3  # reads that passed whole, one after another: a stream of two kinds in turn would go to and fro
 _LONGEST_SIZE = 10  # hexadecimal digits of a chunk's size, and their line's end
 
 
@@ -62,6 +63,7 @@ class FastPath:
         "_delivered",
         "_longest",
         "_notes",
+        "_passed_whole",
         "_pump",
         "_relay",
         "_writer",
@@ -92,6 +94,7 @@ class FastPath:
         self._between_tokens_s = between_tokens_s
         self._longest = event_limit
         self._pump = pump
+        self._passed_whole = 0  # reads, one after another
 
     def take(self, data: bytes) -> int:
         """Pass on the chunks with which a read begins, as long as each is one event of the shape.
@@ -127,6 +130,7 @@ class FastPath:
             self._writer.write((data if taken == len(data) else data[:taken]) if sent is None else b"".join(sent))
             if self._clock.wait_for_more(self._between_tokens_s) >= self._notes.note_at:
                 self._notes.note(self._relay, time.monotonic())
+        self._passed_whole = self._passed_whole + 1 if taken == len(data) else 0
         return taken
 
     def _as_sent(self, text: bytes) -> bytes:
@@ -139,18 +143,22 @@ class FastPath:
         `given_back` is called once it has stopped. It knows plain sockets only, and a client who keeps up.
         """
         writer = self._writer
-        if self._pump is None or writer.get_write_buffer_size():
+        pump = self._pump
+        if pump is None or self._passed_whole < HAND_OVER_AFTER or writer.get_write_buffer_size():
             return None
         if _encrypted(upstream) or _encrypted(writer):
             self._pump = None
             return None
-        return self._pump.take(
+        passage = pump.take(
             upstream.get_extra_info("socket").fileno(),
             writer.get_extra_info("socket").fileno(),
             self.shape,
             self._longest,
             Owner(self.passed_on, self._write, given_back),
         )
+        if passage is None:
+            self._pump = None  # full, or the shape is too long for it: not to be asked again for every event
+        return passage
 
     def passed_on(self, texts: list[str], ago_s: float) -> None:
         """Note events that the pump has passed on, the last of them `ago_s` seconds ago."""

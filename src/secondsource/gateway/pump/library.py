@@ -3,7 +3,6 @@
 import ctypes
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("pump.c")
 COMPILED = Path(__file__).with_name("libpump.so")  # by `hatch_build.py`, when the package is installed
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from secondsource.core.fleet import AdminListener, Listener, Timeouts
 from secondsource.gateway.pump.library import load_library
+from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.service import Service
 from tests.faults import meter, raw_client
 from tests.fleets import MODEL, fleet, pool
@@ -155,3 +156,34 @@ async def test_a_service_that_stops_settles_what_the_pump_had_passed_on(tmp_path
     received = await answering
     assert row(tmp_path).tokens_out == len(received.text().split())
     assert row(tmp_path).tokens_out > len(WORDS) - 3  # the last may not have been read yet
+
+
+async def in_turn(writer: asyncio.StreamWriter) -> None:
+    """Stream two choices, an event of each in turn."""
+    for number, word in enumerate(WORDS):
+        writer.write(framed(stream(says(word, index=number % 2), done=False)))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    for index in range(2):
+        writer.write(framed(stream(says(finish="stop", index=index), done=False)))
+    writer.write(framed(stream(counts(3, 40))) + b"0\r\n\r\n")
+
+
+async def test_a_stream_that_would_go_to_and_fro_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Pump, "take", lambda *given: asked.append(len(given)))
+    async with serving(tmp_path, in_turn) as service:
+        received = await raw_client.post(service.gateway_url, ASK | {"n": 2})
+    assert received.done
+    assert row(tmp_path).tokens_out == len(WORDS)
+    assert asked == []
+
+
+async def test_a_pump_that_is_full_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Pump, "take", lambda *given: asked.append(len(given)))
+    async with serving(tmp_path, whole) as service:
+        received = await raw_client.post(service.gateway_url, ASK)
+    assert received.done
+    assert row(tmp_path).tokens_out == 81
+    assert len(asked) == 1
