@@ -16,7 +16,7 @@ from secondsource.gateway.wire.event_shape import EventShape, inner_text
 from secondsource.gateway.wire.relay import Relay
 
 _LINE_END = b"\r\n"
-HAND_OVER_AFTER = 3  # reads that passed whole, one after another: a stream of two kinds in turn would go to and fro
+HAND_OVER_AFTER = 2  # reads that passed whole, one after another: a stream of two kinds in turn would go to and fro
 _LONGEST_SIZE = 10  # hexadecimal digits of a chunk's size, and their line's end
 
 

@@ -291,8 +291,13 @@ class Router:
 
     def all_read(self, model: str, reads_s: float, now: float) -> bool:
         """Return whether every replica with room will be reading for longer than `reads_s`."""
-        having_room = (one for one in _well(self._tiers.get(model, ()), now) if one.has_room())
-        return min((one.reading.left_s(now) for one in having_room), default=0.0) > reads_s
+        has_room = False
+        for replica in _well(self._tiers.get(model, ()), now):
+            if replica.has_room():
+                if replica.reading.left_s(now) <= reads_s:
+                    return False  # mostly the first: this is asked for every request
+                has_room = True
+        return has_room
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""
