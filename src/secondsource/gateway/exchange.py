@@ -17,6 +17,7 @@ from secondsource.gateway.attempts.plan import Plan
 from secondsource.gateway.authentication import Principal
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
+from secondsource.gateway.deadlines import Deadlines
 from secondsource.gateway.fast_path import ChunkWriter
 from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.recipient import Recipient
@@ -53,6 +54,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     made_at: dict[str, Lines]  # by pool: the headers that tell a client where its answer was made
     timeouts: Timeouts
     limits: Limits
+    deadlines: Deadlines
     pump: Pump | None = None  # where there is one
 
 
@@ -115,7 +117,8 @@ class Exchange:
         self.request_id = request_id
         self.delivered = Delivered(surroundings.limits.kept)
         self.started = time.monotonic()
-        self.deadline = math.inf  # when `deadline_passed` is to be called
+        self._deadlines = surroundings.deadlines
+        self._deadline = math.inf
         self.waiting = False
         self.size = Size(ask.body_length)
         self.expected = Expected(0, 0.0, 0.0)
@@ -143,6 +146,16 @@ class Exchange:
         self._client_paused = False
         self._over = False
         self._total_ends = self.started + surroundings.timeouts.total
+
+    @property
+    def deadline(self) -> float:
+        """When `deadline_passed` is to be called (monotonic seconds)."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._deadlines.set(deadline)
 
     # -- finding a replica
 

@@ -9,7 +9,7 @@ from secondsource.gateway.attempts.attempt import Attempt
 from secondsource.gateway.exchange import Exchange
 from secondsource.gateway.meter import Meter
 from secondsource.policy.concurrency import read_orca
-from secondsource.policy.expectation import Expectation
+from secondsource.policy.expectation import OVERHEAD_S, Expectation
 from secondsource.policy.routing import Router
 from secondsource.policy.supplier_share import Booked
 from secondsource.policy.views import SupplierView
@@ -61,9 +61,10 @@ class Feedback:
         elif settled.outcome is Outcome.OK:
             expectation.learn(exchange.size, settled, replica.pool.price, streamed=streamed)
             if streamed:
-                replica.first_token(settled.first_token_ns / 1e9, expectation.unloaded_s(exchange.size), now)
+                unloaded_s = OVERHEAD_S + replica.state.speed.s_per_byte * exchange.size.body_bytes
+                replica.first_token(settled.first_token_ns / 1e9, unloaded_s, now)
                 writing_s = (settled.duration_ns - settled.first_token_ns) / 1e9
-                replica.answered(settled.tokens_out, writing_s)
+                replica.answered(settled.tokens_out, writing_s, settled.duration_ns / max(settled.replica_ns, 1))
                 promised_s = self._tpot_s.get(exchange.principal.lane)
                 if promised_s is not None and settled.tokens_out > 1:
                     replica.wrote(writing_s / (settled.tokens_out - 1), promised_s, now)

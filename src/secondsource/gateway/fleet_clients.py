@@ -6,6 +6,7 @@ import msgspec
 
 from secondsource.core.fleet import Fleet
 from secondsource.gateway.client import Lines
+from secondsource.gateway.deadlines import Deadlines
 from secondsource.gateway.exchange import Surroundings, made_at
 from secondsource.gateway.probe import make_clients
 from secondsource.gateway.pump.pump import Pump
@@ -20,6 +21,7 @@ class FleetClients:
         self._clients: dict[Replica, ReplicaClient] = {}
         self._made_at: dict[str, Lines] = {}
         self._router = router
+        self._deadlines = Deadlines()
         self._pump: Pump | None = None
         self.surroundings = self.reload(fleet, secrets)
 
@@ -33,7 +35,9 @@ class FleetClients:
                 self._clients[replica] = made[replica.pool.name, replica.url]
         self._made_at |= {pool.name: made_at(pool) for pool in fleet.pools}
         # The same dictionaries: requests that run may go on to replicas that are new to them.
-        self.surroundings = Surroundings(self._clients, self._made_at, fleet.timeouts, fleet.limits, self._pump)
+        self.surroundings = Surroundings(
+            self._clients, self._made_at, fleet.timeouts, fleet.limits, self._deadlines, self._pump
+        )
         return self.surroundings
 
     def use_pump(self, pump: Pump) -> Surroundings:

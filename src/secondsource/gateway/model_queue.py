@@ -11,7 +11,7 @@ import msgspec
 from secondsource.core.fleet import Lane
 from secondsource.gateway.exchange import Exchange
 from secondsource.policy.admission import KEPT_COSTS, Admission, Refused, Request, Room
-from secondsource.policy.expectation import Expectation
+from secondsource.policy.expectation import OVERHEAD_S, Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
 from secondsource.policy.place_table import PlaceTable
@@ -93,7 +93,7 @@ class ModelQueue:
 
     def began(self, ticket: Ticket, exchange: Exchange) -> None:
         """Learn from a first token whether worse lanes leave enough to better ones."""
-        unloaded_s = self.expectation.unloaded_s(exchange.size)
+        unloaded_s = OVERHEAD_S + self._router.reads_s(self._model, exchange.size.body_bytes)
         self._admission.began(ticket, exchange.first_token_s, unloaded_s, self._slots, time.monotonic())
 
     def ended(self, ticket: Ticket) -> None:

@@ -227,7 +227,7 @@ class Service(Observer):
         due = time.monotonic()
         while True:
             now = max(time.monotonic(), due)  # a sleep may end a little early
-            for exchange in [one for one in self.exchanges.values() if one.deadline <= due]:
+            for exchange in self._surroundings.deadlines.due(self.exchanges.values(), due):
                 try:
                     exchange.deadline_passed(now)
                 except Exception:

@@ -28,7 +28,7 @@ SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
 KEPT_COSTS = 0.05  # of what is made, by slots that are kept for better lanes and not in use by them
 MOST_HEADROOM = 0.11  # of all slots, while nobody knows what a slot is worth
-MOST_EVER = 0.25
+MOST_EVER = 0.5
 FEWEST_WITH_HEADROOM = 8  # slots
 HEADROOM_MISSES = 0.01  # how often a better lane may find the slots kept free for it taken
 LITTLE = 1e-3  # of what is drained: better lanes that ask for less need nothing kept
@@ -247,8 +247,8 @@ class Admission:
     def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:
         """Return how long a request of this tenant would wait: behind its own, or behind all if that is sooner."""
         ahead = sum(other.queue.work for other in self._lanes.values() if other.place < state.place)
-        own = (state.queue.work_of(tenant) + work) / state.shares.share(tenant)
-        return (ahead + min(own, state.queue.work + work)) / self._rate_for(state, now)
+        own = state.queue.work_of(tenant) / state.shares.share(tenant)
+        return (ahead + min(own, state.queue.work)) / self._rate_for(state, now)
 
     def _in_time(self, state: _LaneState, ticket: Ticket, limit: float, now: float) -> bool:
         if ticket.predicted_s > limit:

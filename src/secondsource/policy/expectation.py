@@ -101,10 +101,6 @@ class Expectation:
         answer = self._answer_tokens if size.most_tokens is None else size.most_tokens * self._answer_part
         return Expected(prompt, first_token_s, first_token_s + answer * self._seconds_per_token)
 
-    def unloaded_s(self, size: Size) -> float:
-        """Return the time to the first token but for all load, by which load is known."""
-        return self._first_token.uncorrected_s(int(size.body_bytes * self._per_byte))
-
     def most(self, size: Size) -> Use:
         """Return the most that a request may use: its reservation."""
         prompt = min(int(size.body_bytes * self._most_per_byte * SAFETY) + TEMPLATE_TOKENS, self._context_tokens)

@@ -28,10 +28,6 @@ class FirstToken:
         tokens = max(prompt_tokens - cached_tokens, 0) + tokens_ahead
         return (self._overhead_s + tokens / self._tokens_per_s) * self._correction
 
-    def uncorrected_s(self, prompt_tokens: int) -> float:
-        """Return seconds to the first token by the profile alone, which overload does not change."""
-        return self._overhead_s + prompt_tokens / self._tokens_per_s
-
     def observed(self, predicted_s: float, actual_s: float) -> None:
         """Learn from a first token: all further predictions are scaled as the last ones were wrong."""
         ratio = max(actual_s, SHORTEST_S) / max(predicted_s, SHORTEST_S)

@@ -10,8 +10,8 @@ from typing import Protocol
 
 FIRST_S_PER_BYTE = 25e-6  # four bytes a token, 10,000 tokens a second
 KEPT = 0.98  # of what was learned, with each prompt
-PRIOR_BYTES = 20_000.0
-OVERDUE = 0.25  # of what is unread, at the least: a prompt that takes longer than it should is not read yet
+PRIOR_BYTES = 1_000.0
+OVERDUE = 0.25  # of what is unread, and of the time since, at the least: what takes longer is not read yet
 
 
 class ReadingSpeed:
@@ -98,7 +98,8 @@ class Reading:
         others_s = 0.0 if self._told is None else max(self._told.others() - now, 0.0)
         if not self.unread:
             return others_s
-        return max(self._until - now, others_s, OVERDUE * self.unread * self._speed.s_per_byte)
+        overdue_s = OVERDUE * max(self.unread * self._speed.s_per_byte, now - self._since)
+        return max(self._until - now, others_s, overdue_s)
 
 
 class Standing(Protocol):

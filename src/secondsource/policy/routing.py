@@ -40,10 +40,12 @@ class PoolState:
         "replicas",
         "speed",
         "virtual",
+        "workers",
     )
 
-    def __init__(self, pool: Pool, random: Random) -> None:
+    def __init__(self, pool: Pool, random: Random, workers: int = 1) -> None:
         self.pool = pool
+        self.workers = workers  # processes that ask its replicas, each with a part of their slots
         self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
         self.admitted = not pool.require_parity  # raised by the verdict of `secondsource parity`
         self.plugged = True  # until the operator pulls its supplier's plug
@@ -136,10 +138,10 @@ class Replica:
         self.bears.answered(took_s, expected_s, self.in_flight, now)
         self.limit = self.bears.limit
 
-    def answered(self, tokens: int, seconds: float) -> None:
-        """Note how long an answer of so many tokens took after its first; it is not in flight any more."""
+    def answered(self, tokens: int, seconds: float, beside: float) -> None:
+        """Note how long an answer of so many tokens took after its first, and how many were in flight on average."""
         if self.limit != inf:
-            self.state.batching.wrote(tokens, seconds, (self.in_flight + 1) / self.limit)
+            self.state.batching.wrote(tokens, seconds, min(beside / (self.limit * self.state.workers), 1.0))
 
     def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
         """Note how long a token took on average, and how long its lane promises."""
@@ -192,7 +194,7 @@ class Router:
 
     def __init__(self, fleet: Fleet, random: Random) -> None:
         self.random = random  # every chance that policy takes comes from here, so that a seed replays a run
-        self.pools = tuple(PoolState(pool, random) for pool in fleet.pools)
+        self.pools = tuple(PoolState(pool, random, fleet.workers) for pool in fleet.pools)
         self.shares = SupplierShares(fleet.suppliers)
         self.breaches: Counter[str] = Counter()  # attempts beyond a soft share, by supplier
         self._tiers = _tiers_by_model(fleet, self.pools)
@@ -206,7 +208,7 @@ class Router:
         for pool in fleet.pools:
             state = known.get(_identity(pool))
             if state is None:
-                state = PoolState(pool, self.random)
+                state = PoolState(pool, self.random, fleet.workers)
                 state.virtual = level  # a new pool has nothing to catch up on
                 state.plugged = pool.supplier not in unplugged
             else:
@@ -283,6 +285,10 @@ class Router:
         """Return whether an urgent request does better to wait for a slot than to take the best of those free."""
         tiers = self._tiers.get(model, ())
         return bool(tiers) and better_soon(_well(tiers[:1], now), tiers[0].average, now)
+
+    def reads_s(self, model: str, size: int) -> float:
+        """Return how long a replica takes to read a request of so many bytes, by the fastest pool."""
+        return min((state.speed.s_per_byte for state in self._admitted(model)), default=0.0) * size
 
     def most_kept(self, model: str, loss: float) -> float | None:
         """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows."""

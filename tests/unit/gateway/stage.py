@@ -10,6 +10,7 @@ from secondsource.core.fleet import Limits, Pool, Timeouts
 from secondsource.core.records import LedgerRecord, Outcome, Reserved, Settled
 from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.client import Lines
+from secondsource.gateway.deadlines import Deadlines
 from secondsource.gateway.exchange import Exchange, Observer, Principal, Surroundings, made_at
 from secondsource.gateway.fast_path import ChunkWriter
 from secondsource.gateway.upstream import ReplicaClient, Target
@@ -136,6 +137,7 @@ class Stage(Observer):
             made_at={state.pool.name: made_at(state.pool) for state in self.router.pools},
             timeouts=Timeouts(),
             limits=limits or Limits(),
+            deadlines=Deadlines(),
         )
         self.exchange = Exchange(
             self.connection,  # type: ignore[arg-type]
