@@ -1,7 +1,9 @@
 """The gateway is killed at any instant under load: after a restart every attempt that reached a replica is booked."""
 
 import asyncio
+import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -86,3 +88,37 @@ async def test_kill_9_under_load(make_wall: MakeWall, make_gateway: MakeGateway,
     assert list((gateway.state_dir / "journal").iterdir()) == []
     audited = bill(gateway.state_dir, "--audit")
     assert (audited.returncode, json.loads(audited.stdout)["attempts"]) == (0, len(rows))
+
+
+async def test_tokens_that_had_left_are_known_to_the_last(make_wall: MakeWall, make_gateway: MakeGateway) -> None:
+    wall = make_wall(pace=0.02)
+    gateway = make_gateway(Pool("only", (wall,)))
+    received: list[int] = []
+
+    async def read_one(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        body = json.dumps(ask(f"to the last {number}", size=1500, stream=True)).encode()
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        read = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(65536):
+                read += data
+        received.append(len(re.findall(rb'"content":"[^"]', read)))
+        writer.close()
+
+    reading = asyncio.gather(*(read_one(number) for number in range(8)))
+    await asyncio.sleep(2.5)
+    gateway.kill()
+    await reading
+    gateway = restart(gateway)
+    try:
+        rows = rows_of(gateway.state_dir)
+    finally:
+        gateway.stop()
+    print("received", sorted(received), "booked", sorted(row["tokens_out"] for row in rows))
+    assert [row["outcome"] for row in rows] == ["interrupted"] * 8
+    assert min(received) > 20
+    # Killed between an event and its count, at most one of each stream.
+    for booked, came in zip(sorted(row["tokens_out"] for row in rows), sorted(received), strict=True):
+        assert came <= booked + 1
+    assert sum(row["tokens_out"] for row in rows) <= sum(seen.events_sent for seen in wall.seen)

@@ -82,7 +82,7 @@ async def passed(
         downstream.fileno(),
         shape,
         longest,
-        Owner(lambda new, _: texts.extend(new), unsent.extend, back.set),
+        Owner(lambda new, _: texts.extend(new), unsent.extend, back.set, "req_1.1", 0),
     )
     assert passage is not None
     client.setblocking(False)
@@ -196,7 +196,13 @@ async def _many(streams: int, events: int) -> None:
     texts: list[list[str]] = [[] for _ in pairs]
     passages = []
     for number, ((_, upstream), (downstream, _)) in enumerate(pairs):
-        owner = Owner(lambda new, _, number=number: texts[number].extend(new), bytearray().extend, lambda: None)  # type: ignore[misc]
+        owner = Owner(
+            lambda new, _, number=number: texts[number].extend(new),  # type: ignore[misc]
+            bytearray().extend,
+            lambda: None,
+            "req_1.1",
+            0,
+        )
         passages.append(pump.take(upstream.fileno(), downstream.fileno(), SHAPE, 8192, owner))
     for event in range(events):
         for number, ((replica, _), _) in enumerate(pairs):

@@ -24,7 +24,7 @@ class Deadlines:
 
     def set(self, deadline: float) -> None:
         """Note that an exchange has this deadline now."""
-        if deadline < self._soonest:
+        if deadline < self._soonest:  # noqa: PLR1730 -- asked with every event, most of which change nothing
             self._soonest = deadline
 
     def due(self, exchanges: Collection[Waiting], now: float) -> list[Waiting]:

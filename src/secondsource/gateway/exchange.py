@@ -384,6 +384,11 @@ class Exchange:
         if attempt is not None:
             attempt.interrupted()
 
+    def catch_up(self) -> None:
+        """Have what has been passed on unseen noted."""
+        if self._attempt is not None:
+            self._attempt.catch_up()
+
     def client_reads(self, *, ready: bool) -> None:
         """Hold the replica back while the client does not keep up."""
         self._client_paused = not ready

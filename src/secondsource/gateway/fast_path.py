@@ -16,7 +16,6 @@ from secondsource.gateway.wire.event_shape import EventShape, inner_text
 from secondsource.gateway.wire.relay import Relay
 
 _LINE_END = b"\r\n"
-HAND_OVER_AFTER = 2  # reads that passed whole, one after another: a stream of two kinds in turn would go to and fro
 _LONGEST_SIZE = 10  # hexadecimal digits of a chunk's size, and their line's end
 
 
@@ -48,8 +47,36 @@ class Notes(Protocol):
 
     note_at: float  # when they are told next
 
+    @property
+    def attempt_id(self) -> str:
+        """The attempt's name there."""
+
     def note(self, relay: Relay, now: float) -> None:
         """Tell them."""
+
+
+class Patience:
+    """How many reads must pass whole, one after another, before the pump is asked: more after each time in vain.
+
+    A stream of two kinds of event in turn would go to and fro with every one of them.
+    """
+
+    __slots__ = ("_last", "_reads")
+
+    def __init__(self, choices: int) -> None:
+        self._reads = 0 if choices == 1 else 2
+        self._last: Passage | None = None
+
+    def lasts(self, passed_whole: int) -> bool:
+        """Return whether the pump is not to be asked yet."""
+        if self._last is not None and self._last.in_vain:
+            self._reads = max(2, 2 * self._reads)
+        self._last = None
+        return passed_whole < self._reads
+
+    def asked(self, passage: Passage) -> None:
+        """Note that the pump was asked, and took the stream."""
+        self._last = passage
 
 
 class FastPath:
@@ -64,6 +91,7 @@ class FastPath:
         "_longest",
         "_notes",
         "_passed_whole",
+        "_patience",
         "_pump",
         "_relay",
         "_writer",
@@ -81,6 +109,7 @@ class FastPath:
         *,
         between_tokens_s: float,
         event_limit: int,
+        patience: Patience,
         pump: Pump | None = None,
     ) -> None:
         self.shape = shape
@@ -94,6 +123,7 @@ class FastPath:
         self._between_tokens_s = between_tokens_s
         self._longest = event_limit
         self._pump = pump
+        self._patience = patience
         self._passed_whole = 0  # reads, one after another
 
     def take(self, data: bytes) -> int:
@@ -144,7 +174,7 @@ class FastPath:
         """
         writer = self._writer
         pump = self._pump
-        if pump is None or self._passed_whole < HAND_OVER_AFTER or writer.get_write_buffer_size():
+        if pump is None or self._patience.lasts(self._passed_whole) or writer.get_write_buffer_size():
             return None
         if _encrypted(upstream) or _encrypted(writer):
             self._pump = None
@@ -154,10 +184,12 @@ class FastPath:
             writer.get_extra_info("socket").fileno(),
             self.shape,
             self._longest,
-            Owner(self.passed_on, self._write, given_back),
+            Owner(self.passed_on, self._write, given_back, self._notes.attempt_id, self._relay.tokens_out),
         )
         if passage is None:
             self._pump = None  # full, or the shape is too long for it: not to be asked again for every event
+        else:
+            self._patience.asked(passage)
         return passage
 
     def passed_on(self, texts: list[str], ago_s: float) -> None:

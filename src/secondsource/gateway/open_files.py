@@ -8,6 +8,7 @@ import resource
 
 KEPT_FREE = 128  # for the books, the admin listener and probes
 UNLIMITED = 1 << 20
+MOST_PUMPED = 25_000  # streams: more than one thread can carry
 
 
 def most_clients() -> int:
@@ -17,7 +18,7 @@ def most_clients() -> int:
 
 def most_pumped() -> int:
     """Return how many streams the pump may have: those above go through the interpreter."""
-    return _shared() // 8
+    return min(_shared() // 8, MOST_PUMPED)
 
 
 def _shared() -> int:

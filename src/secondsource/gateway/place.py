@@ -6,6 +6,7 @@ from typing import Protocol
 
 from secondsource.core.fleet import Pool
 from secondsource.core.records import LedgerRecord
+from secondsource.gateway.books.running_counts import RunningCounts
 from secondsource.gateway.limiting import LimitsSource
 from secondsource.policy.limits import MeterFactory, PastUse
 from secondsource.policy.place_table import PlaceTable
@@ -18,6 +19,10 @@ class ProcessBooks(Protocol):
     @property
     def refusing(self) -> bool:
         """Whether new work must be refused, as it could not be written."""
+
+    @property
+    def counts(self) -> RunningCounts | None:
+        """Where running streams are counted, once the books are open and where there is room."""
 
     async def start(self) -> object:
         """Open."""

@@ -172,7 +172,7 @@ class Service(Observer):
         ]
 
     def _start_pump(self) -> None:
-        self.pump = start_pump() if self.fleet.pump else None
+        self.pump = start_pump(self.books.counts) if self.fleet.pump else None
         if self.pump is not None:
             self._surroundings = self._clients.use_pump(self.pump)
         elif self.fleet.pump:
@@ -294,6 +294,7 @@ class Service(Observer):
         exchange = self.exchanges.get(request_id)
         if exchange is None:
             return None
+        exchange.catch_up()
         return RequestView(
             request_id=request_id,
             tenant=exchange.principal.tenant,

@@ -137,6 +137,8 @@ class UpstreamConnection(asyncio.Protocol):
             last = self._body[-1]
             self._hand_on()
             self._between_chunks = call.fast_path is not None and ends_a_chunk(data, last)
+            if self._between_chunks and call.fast_path is not None and size < LONG_READ:
+                self._hand_over(call.fast_path)
         if self.ended and self.call is call:
             self._finish()
         elif size >= LONG_READ and not self._paused:

@@ -45,6 +45,11 @@ class Account:
         self._share_mark = 0
         self._shown_before: own_count.Shown | None = None  # by the attempts that this one goes on from
 
+    @property
+    def attempt_id(self) -> str:
+        """The attempt's name in the books."""
+        return self._plan.reserved.attempt_id
+
     def start(self) -> None:
         """Begin to count the replica's seconds."""
         self._share_mark = self._plan.replica.clock.enter(self._started_ns)

@@ -15,6 +15,7 @@ import msgspec
 
 from secondsource.gateway.books.journal import JournalFile, file_name, is_complete, list_files
 from secondsource.gateway.books.posting import add_to_tally, post
+from secondsource.gateway.books.running_counts import SUFFIX, path_of, read_counts
 
 CHUNK_BYTES = 4 * 1024 * 1024  # of journal per transaction
 # Posted at a time: decoding holds the interpreter lock, and the event loop waits for it, so about half a millisecond.
@@ -25,6 +26,11 @@ UPDATE attempt SET outcome = 'interrupted', settled_at_ns = coalesce(noted_at_ns
     duration_ns = max(coalesce(noted_at_ns, at_ns) - at_ns, 0), usage_counted = 1, tenant_nano_usd = 0,
     noted_at_ns = NULL
 WHERE writer_id = ? AND outcome IS NULL
+"""
+
+_COUNTED = """
+UPDATE attempt SET tokens_out = max(tokens_out, ?), noted_at_ns = max(coalesce(noted_at_ns, at_ns), ?)
+WHERE attempt_id = ? AND outcome IS NULL
 """
 
 
@@ -118,6 +124,9 @@ class Absorber:
                 with transaction(self._connection):
                     interrupted += self._move(name, after)
                 self._positions[name] = after
+        for left in self._journals.glob("*" + SUFFIX):
+            if left.stem not in present:
+                left.unlink(missing_ok=True)  # read already, by a process that died before it could remove it
         return interrupted
 
     def pending_bytes(self) -> int:
@@ -172,6 +181,8 @@ class Absorber:
         self._positions[file.writer] = piece.after
         if piece.file_done:
             self._remove(file)
+        if piece.after.closed:
+            self._counts_of(file.writer).unlink(missing_ok=True)
         return Absorbed(piece.lines.count(b"\n"), interrupted, len(piece.lines))
 
     def _move(self, writer: str, after: Position, lines: bytes = b"", sequence: int = 0) -> int:
@@ -184,7 +195,14 @@ class Absorber:
         ).fetchone()
         for some in _slices(lines):
             post(self._connection, writer_id, sequence, some)
-        return self._connection.execute(_INTERRUPT, (writer_id,)).rowcount if after.closed else 0
+        if not after.closed:
+            return 0
+        counted = [(count.tokens_out, count.at_ns, count.attempt_id) for count in read_counts(self._counts_of(writer))]
+        self._connection.executemany(_COUNTED, counted)
+        return self._connection.execute(_INTERRUPT, (writer_id,)).rowcount
+
+    def _counts_of(self, writer: str) -> Path:
+        return path_of(self._journals, writer)
 
     def _remove(self, file: JournalFile) -> None:
         (self._journals / file_name(file.writer, file.sequence)).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from secondsource.gateway.books.journal import JournalError
 from secondsource.gateway.books.journal_end import JournalEnd
 from secondsource.gateway.books.ledger import Ledger
 from secondsource.gateway.books.ledger_schema import LEDGER_FILE, Attempt
+from secondsource.gateway.books.running_counts import RunningCounts
 from secondsource.policy.limits import PastUse
 
 SHORTEST_PAUSE_S = 0.1
@@ -96,6 +97,11 @@ class Books:
     def refusing(self) -> bool:
         """Whether new work must be refused, as it could not be written."""
         return self._end.refusing
+
+    @property
+    def counts(self) -> RunningCounts | None:
+        """Where running streams are counted."""
+        return self._end.counts
 
     @property
     def status(self) -> BooksStatus:

@@ -15,6 +15,8 @@ from secondsource.core.fleet import Pool
 from secondsource.core.records import LedgerRecord
 from secondsource.gateway.books.journal import Journal, JournalError
 from secondsource.gateway.books.ledger_schema import JOURNAL_DIRECTORY
+from secondsource.gateway.books.running_counts import RunningCounts, path_of
+from secondsource.gateway.open_files import most_pumped
 from secondsource.policy.limits import PastUse
 
 TRY_AGAIN_S = 1.0
@@ -28,6 +30,7 @@ class JournalEnd:
         self._worker = worker
         self._clock_ns = clock_ns
         self._journal: Journal | None = None
+        self.counts: RunningCounts | None = None  # of this process's streams
         self._flushing = False  # a flush is due in this turn of the loop
 
     @property
@@ -38,6 +41,8 @@ class JournalEnd:
     def open(self) -> None:
         """Begin a journal; raises JournalError when the disk refuses it."""
         self._journal = Journal(self._directory, self._worker, self._clock_ns())
+        with contextlib.suppress(OSError):  # without: what a killed process had passed on is known as of the last note
+            self.counts = RunningCounts(path_of(self._directory, self._journal.writer), most_pumped())
 
     def append(self, record: LedgerRecord) -> None:
         """Write one record; raises JournalError when a reservation cannot be written."""
@@ -68,6 +73,9 @@ class JournalEnd:
             logging.getLogger("secondsource.books").warning(f"the last settlements are lost: {error}")
         self._journal.close()
         self._journal = None
+        if self.counts is not None:
+            self.counts.close()
+            self.counts = None
 
 
 class WorkerBooks:
@@ -81,6 +89,11 @@ class WorkerBooks:
     def refusing(self) -> bool:
         """Whether new work must be refused."""
         return self._end.refusing
+
+    @property
+    def counts(self) -> RunningCounts | None:
+        """Where running streams are counted."""
+        return self._end.counts
 
     async def start(self) -> None:
         """Begin the journal; raises JournalError."""

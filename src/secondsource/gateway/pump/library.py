@@ -31,7 +31,7 @@ def load_library(compiled: Path = COMPILED) -> ctypes.CDLL | None:
         ("pump_longest_event", size, ()),
         ("pump_start", pump, (number,)),
         ("pump_notice", number, (pump,)),
-        ("pump_take", stream, (pump, number, number, *(text, size) * 4, size)),
+        ("pump_take", stream, (pump, number, number, *(text, size) * 4, size, into)),
         ("pump_next", stream, (pump,)),
         ("pump_tell", number, (pump, stream, into, into)),
         ("pump_leave", number, (pump, stream, into, into, into)),

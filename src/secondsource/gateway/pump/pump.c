@@ -3,8 +3,8 @@
  *
  * A stream is given to it in the middle of a chunked answer, where a chunk begins. It passes on chunks that are each
  * one event of one known shape - a beginning, the inside of a JSON string, an end, of which less may leave than
- * came - and keeps the texts until it is asked for them. Whatever else comes, it stops there and wants to give the stream back, with all that it has read
- * and not passed on: it judges nothing. Each stream has two descriptors of the pump's own, so that a number that the
+ * came - and keeps the texts until it is asked for them. Whatever else comes, it stops there and wants to give the
+ * stream back, with all that it has read and not passed on: it judges nothing. Each stream has two descriptors of the pump's own, so that a number that the
  * process uses again can never lead to another client.
  *
  * Everything is guarded by one lock, which is held for one read and one write at a time. */
@@ -50,6 +50,10 @@ struct told { /* what is known of a stream since it was last asked for */
     uint64_t unread_bytes;  /* read, and not passed on */
 };
 
+struct count { /* of a stream, in a file that outlives the process */
+    uint64_t tokens, last_event_ns;
+};
+
 struct stream {
     uint32_t generation; /* odd while it is one */
     int next;            /* in the list of free ones, or of those to be given back */
@@ -63,6 +67,7 @@ struct stream {
     char *text;
     size_t text_bytes;
     uint64_t events, last_event_ns;
+    struct count *count; /* NULL: nowhere */
 };
 
 struct pump {
@@ -224,6 +229,10 @@ static int move(struct pump *pump, struct stream *stream, int ends) {
         sent = put < 0 ? 0 : (size_t)put;
         stream->events += events;
         stream->last_event_ns = now_ns();
+        if (stream->count) {
+            stream->count->tokens += events;
+            stream->count->last_event_ns = stream->last_event_ns;
+        }
     }
     stream->unsent = to_send - sent;
     stream->unread = size - taken;
@@ -311,9 +320,10 @@ static void clear(struct stream *stream) {
 /* Take a stream; returns its id, or 0 where that cannot be. */
 uint64_t pump_take(struct pump *pump, int upstream, int client, const char *before, size_t before_bytes,
                    const char *after, size_t after_bytes, const char *sent_before, size_t sent_before_bytes,
-                   const char *sent_after, size_t sent_after_bytes, size_t longest) {
+                   const char *sent_after, size_t sent_after_bytes, size_t longest, struct count *count) {
     struct stream new = {.next = -1, .before = before_bytes, .after = after_bytes};
     new.sent_before = sent_before_bytes, new.sent_after = sent_after_bytes;
+    new.count = count;
     new.as_it_came = sent_before_bytes == before_bytes && sent_after_bytes == after_bytes &&
                      !memcmp(before, sent_before, before_bytes) && !memcmp(after, sent_after, after_bytes);
     size_t came = before_bytes + after_bytes, leaves = sent_before_bytes + sent_after_bytes;

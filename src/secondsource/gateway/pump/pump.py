@@ -1,8 +1,9 @@
 """The pump: passes commonplace events on, on a thread of its own, and is asked now and then what they were.
 
 Given a stream in the middle of its answer, it does with each event what `gateway.fast_path` does, and gives the stream
-back at the first byte that is anything else. What it has passed on is told to the stream's owner about once a second,
-and always before anything is decided about the stream.
+back at the first byte that is anything else. What it has passed on is told to the stream's owner every few seconds, and
+always before anything is decided about the stream; how many events that is, is counted as it goes, in a file
+(`books.running_counts`) that outlives the process.
 """
 
 import asyncio
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple
 
+from secondsource.gateway.books.running_counts import RunningCounts
 from secondsource.gateway.open_files import most_pumped
 from secondsource.gateway.pump.library import Told, load_library
 from secondsource.gateway.wire.event_shape import EventShape, unescaped
 
-MOST_STREAMS = 25_000
-TELL_EVERY_S = 1.0
-TURNS = 20  # in which all are told of once: not all at the same time, lest a new request wait for it
+TELL_EVERY_S = 5.0
+TURNS = 100  # in which all are told of once: not all at the same time, lest a new request wait for it
 
 
 class Owner(NamedTuple):
@@ -28,18 +29,27 @@ class Owner(NamedTuple):
     passed_on: Callable[[list[str], float], None]  # texts, an event each; how many seconds ago the last one was
     write: Callable[[bytes], None]  # to the client: the rest of what was passed on, of which its socket took a part
     given_back: Callable[[], None]  # the pump has stopped there: `Passage.end` is to be called
+    attempt_id: str  # under which its events are counted
+    tokens_out: int  # until now
 
 
 class Passage:
     """A stream that the pump has."""
 
-    __slots__ = ("_pump", "ended", "number", "owner")
+    __slots__ = ("_pump", "carried", "count", "ended", "number", "owner")
 
-    def __init__(self, pump: "Pump", number: int, owner: Owner) -> None:
+    def __init__(self, pump: "Pump", number: int, count: int | None, owner: Owner) -> None:
         self._pump = pump
         self.number = number
+        self.count = count  # the address of its count
         self.owner = owner
+        self.carried = False  # anything
         self.ended = False
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the pump gave the stream back as it got it."""
+        return self.ended and not self.carried
 
     def catch_up(self) -> bool:
         """Tell the owner what has been passed on since the last time; returns whether there was anything."""
@@ -53,10 +63,11 @@ class Passage:
 class Pump:
     """Owns the pump's thread and every passage; used from the event loop's thread alone."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, counts: RunningCounts | None = None) -> None:
         """Start the thread; raises OSError where it cannot be."""
         self._library = library
-        self._pump = library.pump_start(min(most_pumped(), MOST_STREAMS))
+        self._counts = counts
+        self._pump = library.pump_start(most_pumped())
         if not self._pump:
             raise OSError("the pump cannot be started: no memory, no descriptors, or no thread")
         self._told = Told()
@@ -85,10 +96,12 @@ class Pump:
             for part in (shape.before, shape.after, shape.sent_before, shape.sent_after)
             for each in (part, len(part))
         ]
-        number = self._library.pump_take(self._pump, upstream, client, *parts, min(longest, self._longest))
+        count = None if self._counts is None else self._counts.take(owner.attempt_id, owner.tokens_out)
+        number = self._library.pump_take(self._pump, upstream, client, *parts, min(longest, self._longest), count)
         if not number:
+            self._uncount(count)
             return None
-        self._passages[number] = passage = Passage(self, number, owner)
+        self._passages[number] = passage = Passage(self, number, count, owner)
         self._round.append(passage)
         return passage
 
@@ -110,9 +123,14 @@ class Pump:
         unsent = ctypes.string_at(held, told.unsent_bytes)
         unread = ctypes.string_at(held + told.unsent_bytes, told.unread_bytes)
         self._pass_on(passage)
+        self._uncount(passage.count)
         if unsent:
             passage.owner.write(unsent)
         return unread
+
+    def _uncount(self, count: int | None) -> None:
+        if self._counts is not None and count is not None:
+            self._counts.free(count)
 
     def _pass_on(self, passage: Passage) -> bool:
         told = self._told
@@ -121,6 +139,7 @@ class Pump:
         kept = ctypes.string_at(self._text, told.text_bytes - 1)
         texts = [unescaped(raw) for raw in kept.split(b"\0")] if b"\\" in kept else kept.decode().split("\0")
         assert len(texts) == told.events, "the pump counts otherwise than it keeps"
+        passage.carried = True
         passage.owner.passed_on(texts, (time.monotonic_ns() - told.last_event_ns) / 1e9)
         return True
 
@@ -147,7 +166,7 @@ class Pump:
         self._library.pump_stop(self._pump)
 
 
-def start_pump() -> Pump | None:
+def start_pump(counts: RunningCounts | None = None) -> Pump | None:
     """Return a pump on the running loop, or None where it was not compiled."""
     library = load_library()
-    return None if library is None else Pump(library)
+    return None if library is None else Pump(library, counts)

@@ -39,7 +39,7 @@ class Stream:
             self.downstream.fileno(),
             SHAPE,
             8192,
-            Owner(self._passed_on, self.unsent.extend, self.back.set),
+            Owner(self._passed_on, self.unsent.extend, self.back.set, f"req_{id(self)}.1", 3),
         )
         assert found is not None
         self.passage: Passage = found
@@ -61,7 +61,8 @@ class Stream:
 
 
 @pytest.fixture
-async def pump() -> AsyncIterator[Pump]:
+async def pump(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pump]:
+    monkeypatch.setattr("secondsource.gateway.pump.pump.TELL_EVERY_S", 0.5)
     found = start_pump()
     assert found is not None
     yield found
@@ -75,7 +76,7 @@ async def stream(pump: Pump) -> AsyncIterator[Stream]:
     made.close()
 
 
-async def test_what_it_passes_on_is_told_within_about_a_second(stream: Stream) -> None:
+async def test_what_it_passes_on_is_told_now_and_then(stream: Stream) -> None:
     stream.replica.send(says(b"one") + says("zw\u00f6lf".encode()))
     await asyncio.wait_for(stream.told.wait(), 10)
     assert stream.texts == ["one", "zw\u00f6lf"]
@@ -206,7 +207,7 @@ async def test_descriptors_that_are_none_are_refused(pump: Pump) -> None:
     stream.passage.end()
     gone = stream.upstream.fileno()
     stream.close()
-    owner = Owner(lambda _, __: None, lambda _: None, lambda: None)
+    owner = Owner(lambda _, __: None, lambda _: None, lambda: None, "req_1.1", 0)
     assert pump.take(gone, gone, SHAPE, 8192, owner) is None
     long = EventShape(b"x" * 9000, SHAPE.after, 0)
     assert pump.take(gone, gone, long, 1 << 20, owner) is None
