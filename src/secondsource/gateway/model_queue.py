@@ -10,7 +10,7 @@ import msgspec
 
 from secondsource.core.fleet import Lane
 from secondsource.gateway.exchange import Exchange
-from secondsource.policy.admission import KEPT_COSTS, Admission, Refused, Request, Room
+from secondsource.policy.admission import KEPT_COSTS, NOTHING, Admission, Refused, Request, Room
 from secondsource.policy.expectation import OVERHEAD_S, Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
@@ -134,7 +134,10 @@ class ModelQueue:
         self._slots = self._router.slots(self._model, now)
         if self._slots:
             self._admission.rate.expected = float(self._slots)
-            self._admission.lets_idle(self._router.most_kept(self._model, KEPT_COSTS))
+            router, model = self._router, self._model
+            for_nothing = router.most_kept(model, NOTHING) or 0.0
+            least = min(int(for_nothing * self._slots), router.busiest_kept(model))
+            self._admission.lets_idle(router.most_kept(model, KEPT_COSTS), least)
 
     def _fill_soon(self) -> None:
         """Fill later in this turn of the loop: the last attempt lets its replica go after its answer has left."""

@@ -27,6 +27,7 @@ from secondsource.policy.reserve import Reserve
 SHORTEST_RETRY_S = 1.0
 GAP_FILL = 0.1  # of a lane's ttft_s: so much waits always, lest a promised guest who stays away leave a slot idle
 KEPT_COSTS = 0.05  # of what is made, by slots that are kept for better lanes and not in use by them
+NOTHING = 0.01  # of what is made: slots that cost no more are kept
 MOST_HEADROOM = 0.11  # of all slots, while nobody knows what a slot is worth
 MOST_EVER = 0.5
 FEWEST_WITH_HEADROOM = 8  # slots
@@ -90,7 +91,7 @@ class _LaneState:
 class Admission:
     """The lanes' queues of one model."""
 
-    __slots__ = ("_lanes", "_may_idle", "_most_waiting", "error", "evicted", "rate", "waiting")
+    __slots__ = ("_lanes", "_least_kept", "_may_idle", "_most_waiting", "error", "evicted", "rate", "waiting")
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Admission:
         self._lanes = {lane.name: _LaneState(lane, place, weights, table, now) for place, lane in enumerate(ordered)}
         self._most_waiting = most_waiting
         self._may_idle: float | None = None
+        self._least_kept = 0
         self.rate = DrainRate(float(slots), now)
         self.error = PredictionError()
         self.waiting = 0
@@ -184,9 +186,13 @@ class Admission:
                     self._evict(state, ticket, Reason.EVICTED_TTFT, now)
             state.places.sweep(now)
 
-    def lets_idle(self, part: float | None) -> None:
-        """Take which part of the slots may be idle on average, for what it costs; None is not known."""
+    def lets_idle(self, part: float | None, for_nothing: int = 0) -> None:
+        """Take which part of the slots may be idle on average, for what it costs; None is not known.
+
+        `for_nothing`: so many slots cost nothing, and are kept wherever better lanes ask for anything.
+        """
         self._may_idle = part
+        self._least_kept = for_nothing
 
     def waiting_in(self, lane: str) -> int:
         """Return how many wait in a lane."""
@@ -241,13 +247,14 @@ class Admission:
         most = MOST_HEADROOM * slots
         if self._may_idle is not None:  # of those kept, better lanes have load / (1 - load) in use on average
             most = min(self._may_idle * slots + load / (1.0 - load), MOST_EVER * slots)
+            kept = min(kept, int(most))
         most = max(int(most), min(slots // FEWEST_WITH_HEADROOM, 1))
-        return max(min(ceil(log(HEADROOM_MISSES) / log(load)), most), kept)
+        return max(min(ceil(log(HEADROOM_MISSES) / log(load)), most), kept, self._least_kept)
 
     def _wait_s(self, state: _LaneState, tenant: str, work: float, now: float) -> float:
         """Return how long a request of this tenant would wait: behind its own, or behind all if that is sooner."""
         ahead = sum(other.queue.work for other in self._lanes.values() if other.place < state.place)
-        own = state.queue.work_of(tenant) / state.shares.share(tenant)
+        own = state.queue.work_before(tenant) / state.shares.share(tenant)
         return (ahead + min(own, state.queue.work)) / self._rate_for(state, now)
 
     def _in_time(self, state: _LaneState, ticket: Ticket, limit: float, now: float) -> bool:

@@ -13,33 +13,38 @@ NARROWEST = 0.25  # of the slots: what was seen over less says nothing of a slop
 class Batching:
     """Seconds a token at one pool's replicas, by how much of their slots was in use."""
 
-    __slots__ = ("_per_token_s", "_used")
+    __slots__ = ("_per_token_s", "_seen", "_used")
 
     def __init__(self) -> None:
         self._per_token_s = [0.0] * PARTS
         self._used = [0.0] * PARTS
+        self._seen = [0] * PARTS
 
     def wrote(self, tokens: int, seconds: float, used: float) -> None:
         """Note how long an answer took after its first token, and which part of the slots was `used` then."""
         if tokens < FEWEST_TOKENS:
             return
         part = min(max(int(PARTS * used - 1e-9), 0), PARTS - 1)
-        seen, learning = seconds / (tokens - 1), LEARNING if self._used[part] else 1.0
-        self._per_token_s[part] += learning * (seen - self._per_token_s[part])
+        self._seen[part] += 1
+        learning = max(LEARNING, 1.0 / self._seen[part])
+        self._per_token_s[part] += learning * (seconds / (tokens - 1) - self._per_token_s[part])
         self._used[part] += learning * (used - self._used[part])
 
     def most_kept(self, loss: float) -> float | None:
         """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows.
 
-        Seconds a token are taken for a + b * used, by least squares over the parts that were seen. What is made is
-        used / (a + b * used), which with 1 - kept of the slots is 1 - loss of what it is with all of them.
+        Seconds a token are taken for a + b * used, by least squares over the parts that were seen, each by how much
+        is known of it. What is made is used / (a + b * used), which with 1 - kept of the slots is 1 - loss of what it
+        is with all of them.
         """
-        seen = [(used, per_token_s) for used, per_token_s in zip(self._used, self._per_token_s, strict=True) if used]
+        known = zip(self._used, self._per_token_s, (min(LEARNING * seen, 1.0) for seen in self._seen), strict=True)
+        seen = [one for one in known if one[2]]
         if len(seen) < 2 or seen[-1][0] - seen[0][0] < NARROWEST:
             return None
-        mean_used = sum(used for used, _ in seen) / len(seen)
-        mean_s = sum(value for _, value in seen) / len(seen)
-        spread = sum((used - mean_used) ** 2 for used, _ in seen)
-        slope = max(sum((used - mean_used) * (value - mean_s) for used, value in seen) / spread, 0.0)
+        weight = sum(one[2] for one in seen)
+        mean_used = sum(used * much for used, _, much in seen) / weight
+        mean_s = sum(value * much for _, value, much in seen) / weight
+        spread = sum((used - mean_used) ** 2 * much for used, _, much in seen)
+        slope = max(sum((used - mean_used) * (value - mean_s) * much for used, value, much in seen) / spread, 0.0)
         alone_s = max(mean_s - slope * mean_used, 0.0)
         return min(loss * (alone_s + slope) / max(alone_s + loss * slope, 1e-9), 1.0)

@@ -17,6 +17,7 @@ LATE_LEARNING = 0.1
 FASTER_LEARNING, SLOWER_LEARNING = 0.05, 0.0005  # of what is usual: overload that lasts must not become usual
 RECENT_LEARNING = 0.05  # one long prompt before some short ones is no overload
 SETTLES_S = 2.0  # between two cuts: what was under way at the first says the same again
+CALM_S = 10.0  # after a cut without another: what it took is given back, used or not
 FULL_CACHE = 0.95
 MOST_REPORTED = 1e9
 RETURN = 0.5  # of the way back to where the last cut was made, with as many good answers as the limit allows at once
@@ -70,7 +71,8 @@ class ConcurrencyLimit:
             return
         learning = FASTER_LEARNING if self._recent < self._usual else SLOWER_LEARNING
         self._usual += learning * (self._recent - self._usual)
-        if in_flight >= NEARLY_USED * self._limit:
+        falsely = self._limit < self._before and now - self._cut_at >= CALM_S  # cut, and nothing has confirmed it
+        if falsely or in_flight >= NEARLY_USED * self._limit:
             step = max(1.0, (self._before - self._limit) * RETURN)
             self._limit = min(self._limit + step / max(self._limit, 1.0), self._most)
 

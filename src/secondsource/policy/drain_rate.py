@@ -13,10 +13,11 @@ DEMAND_MEMORY_S = 20.0
 class DrainRate:
     """Work per second taken up while there was more than could be taken; idle time says nothing."""
 
-    __slots__ = ("_last", "_saturated", "_time", "_work", "expected")
+    __slots__ = ("_last", "_prior_s", "_saturated", "_time", "_work", "expected")
 
     def __init__(self, expected: float, now: float) -> None:
         self.expected = expected  # by the profile, before anything was measured: as many slots as there are
+        self._prior_s = PRIOR_S
         self._work = 0.0
         self._time = 0.0
         self._last = now
@@ -28,13 +29,14 @@ class DrainRate:
             kept = exp((self._last - now) / DRAIN_MEMORY_S)
             self._time = self._time * kept + DRAIN_MEMORY_S * (1.0 - kept)
             self._work = self._work * kept + work
+            self._prior_s *= kept  # slots that are kept free drain nothing: what was measured says it better
         self._last = now
         self._saturated = more_waits
 
     @property
     def per_s(self) -> float:
         """Work per second."""
-        return (self._work + self.expected * PRIOR_S) / (self._time + PRIOR_S)
+        return (self._work + self.expected * self._prior_s) / (self._time + self._prior_s)
 
 
 class Demand:

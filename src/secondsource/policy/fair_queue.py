@@ -161,10 +161,10 @@ class FairQueue:
             tenant.due = deque(one for one in tenant.due if one.state is State.WAITING)
             tenant.fresh = deque(one for one in tenant.fresh if one.state is State.WAITING)
 
-    def work_of(self, tenant: str) -> float:
-        """Return the work that waits for one tenant."""
+    def work_before(self, tenant: str) -> float:
+        """Return what goes before a tenant's next request, by its own doing: what waits, and what it has had lately."""
         found = self._tenants.get(tenant)
-        return found.work if found else 0.0
+        return found.work + max(found.finish - self._virtual, 0.0) * found.weight if found else 0.0
 
     def least_deserving(self) -> Ticket | None:
         """Return the newest ticket of the tenant with the most work waiting for its weight."""

@@ -21,6 +21,7 @@ from secondsource.policy.supplier_share import SupplierShares
 MANY = 10**9  # attempts: where nothing bounds them
 AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to keep a conversation where its cache is
 AVERAGING = 0.02
+ENOUGH = 2.5  # attempts at a replica on average: then hardly ever has one none
 BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
 BUSIER_TO_READ = 1.25  # times the least busy, and two attempts more: there one looks for who has least to read
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
@@ -294,6 +295,11 @@ class Router:
         """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows."""
         known = [state.batching.most_kept(loss) for state in self._admitted(model)]
         return min((part for part in known if part is not None), default=None)
+
+    def busiest_kept(self, model: str) -> int:
+        """Return how many slots may be left free with each replica having enough to do whoever gets what."""
+        replicas = [replica for state in self._admitted(model) for replica in state.replicas]
+        return int(sum(max(replica.limit - ENOUGH, 0.0) for replica in replicas if replica.limit != inf))
 
     def all_read(self, model: str, reads_s: float, now: float) -> bool:
         """Return whether every replica with room will be reading for longer than `reads_s`."""

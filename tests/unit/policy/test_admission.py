@@ -55,7 +55,7 @@ def test_who_comes_does_not_overtake_who_waits() -> None:
 
 def test_a_request_that_cannot_be_in_time_is_sent_away_and_its_place_kept() -> None:
     over = admission()
-    for _ in range(9):
+    for _ in range(10):
         let_in(over, ask(work=4.0))  # a second of four slots each
     late = refused(over, ask(work=4.0, fingerprint=5))
     assert late.reason is Reason.TTFT
@@ -68,10 +68,10 @@ def test_a_request_that_cannot_be_in_time_is_sent_away_and_its_place_kept() -> N
 
 def test_who_comes_back_when_told_goes_before_its_tenants_others() -> None:
     over = admission()
-    for _ in range(9):
+    for _ in range(10):
         let_in(over, ask(work=4.0))
     told = refused(over, ask(work=4.0, fingerprint=5))
-    for _ in range(9):
+    for _ in range(10):
         over.take(ONE, 9.0)
     waiting = let_in(over, ask(work=0.1), now=9.5)
     back = let_in(over, ask(work=4.0, fingerprint=5), now=told.retry_after_s)

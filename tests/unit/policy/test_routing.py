@@ -184,7 +184,6 @@ def test_what_a_slot_is_worth_is_known_where_a_replicas_slots_are() -> None:
     a, b = over.replicas
     assert over.most_kept(MODEL, 0.05) is None
     for used in (1, 4):
-        a.in_flight = b.in_flight = used - 1
-        a.answered(41, 0.4 * used)
-        b.answered(41, 0.4 * used)
+        a.answered(41, 0.4 * used, used)
+        b.answered(41, 0.4 * used, used)
     assert over.most_kept(MODEL, 0.05) == pytest.approx(1.0)
