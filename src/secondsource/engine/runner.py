@@ -94,16 +94,16 @@ class Runner:
         one = functools.partial(np.array, dtype=np.int32)
         return self._step(bucket, context, padded, one([start]), one([length]), one([slot]))
 
-    def decode(self, tokens: np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
+    def decode(self, tokens: jax.Array | np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
         """Read one token in each active slot (arrays [slots]: int32, int32, bool); logits [slots, V] float32.
 
-        Where one slot alone is active, it alone is computed.
+        Where one slot alone is active, it alone is computed: logits [1, V]. Tokens may still be under way.
         """
         furthest = int(positions[active].max(initial=0)) + 1
         context = _bucket(self.options.context_buckets, furthest)
         if active.sum() == 1:
             slot = np.flatnonzero(active).astype(np.int32)
-            return self._step(_ONE_SLOT, context, tokens[slot], positions[slot], slot)
+            return self._step(_ONE_SLOT, context, tokens, positions[slot], slot)
         return self._step(_ALL_SLOTS, context, tokens, positions, active)
 
     def _step(self, length: int, context: int, *inputs: Any) -> jax.Array:
@@ -127,8 +127,8 @@ class Runner:
             step = functools.partial(_decode, self._config, context)
             inputs = (every, every, jax.ShapeDtypeStruct((slots,), jnp.bool_))
         elif length == _ONE_SLOT:
-            step = functools.partial(_decode_one, self._config, context, slots)
-            inputs = (one, one, one)
+            step = functools.partial(_decode_one, self._config, context)
+            inputs = (every, one, one)
         else:
             step = functools.partial(_prefill, self._config, context)
             inputs = (jax.ShapeDtypeStruct((1, length), jnp.int32), one, one, one)
@@ -165,16 +165,14 @@ def _decode(
 def _decode_one(
     config: ModelConfig,
     context: int,
-    all_slots: int,
     parameters: Parameters,
     tokens: jax.Array,
     positions: jax.Array,
     slots: jax.Array,
     cache: Cache,
 ) -> tuple[jax.Array, Cache]:
-    lengths = jnp.ones_like(tokens)
-    logits, cache = prefill(parameters, config, tokens[:, None], positions, lengths, slots, cache, context=context)
-    return jnp.broadcast_to(logits, (all_slots, logits.shape[1])), cache  # the shape that the other step gives
+    one, lengths = tokens[slots][:, None], jnp.ones_like(slots)
+    return prefill(parameters, config, one, positions, lengths, slots, cache, context=context)
 
 
 def _bucket(buckets: Sequence[int], wanted: int) -> int:

@@ -37,7 +37,8 @@ def step(runner: Runner, feed: dict[int, tuple[int, int]]) -> np.ndarray:
     tokens, positions, active = np.zeros(SLOTS, np.int32), np.zeros(SLOTS, np.int32), np.zeros(SLOTS, np.bool_)
     for slot, (token, position) in feed.items():
         tokens[slot], positions[slot], active[slot] = token, position, True
-    return np.asarray(runner.decode(tokens, positions, active))
+    logits = np.asarray(runner.decode(tokens, positions, active))
+    return np.broadcast_to(logits, (SLOTS, logits.shape[1]))  # of a slot that is alone, its row only
 
 
 def answer(runner: Runner, slot: int, prompt: list[int], steps: int = STEPS, chunk: int = 16) -> list[int]:

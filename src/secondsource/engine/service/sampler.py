@@ -70,6 +70,19 @@ def note_tokens(marks: Marks, tokens: jax.Array, active: jax.Array) -> Marks:
     return marks._replace(made=marks.made.at[rows, tokens].add(active.astype(jnp.int32)))
 
 
+def sample_slots(
+    logits: jax.Array, settings: Settings, marks: Marks, positions: jax.Array, tokens: jax.Array, slots: jax.Array
+) -> tuple[Sampled, jax.Array]:
+    """Choose a token for each row of `logits` [R, V], which is that of the slot in `slots` [R]; put it in `tokens` too.
+
+    Settings, positions and tokens are all slots', [S]; `marks` are the rows' own. A row of slot S is nobody's: its
+    token is put nowhere. So the next step can read `tokens` before anybody has seen them.
+    """
+    held = jnp.minimum(slots, tokens.shape[0] - 1)
+    found = sample(logits, Settings(*(setting[held] for setting in settings)), marks, positions[held])
+    return found, tokens.at[slots].set(found.tokens, mode="drop")
+
+
 def sample(logits: jax.Array, settings: Settings, marks: Marks, positions: jax.Array) -> Sampled:
     """Choose a token for every row of `logits` [S, V]; `positions` [S] are where the tokens will stand."""
     logits = logits.astype(jnp.float32)

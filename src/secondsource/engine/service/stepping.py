@@ -1,7 +1,7 @@
 """One engine, one step at a time: what the scheduler says, done by the runner, sampled. Single-threaded."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 
 from secondsource.engine.service import sampler
 from secondsource.engine.service.jobs import Job, Made, Sampling
-from secondsource.engine.service.sampler import Sampled, Settings
+from secondsource.engine.service.sampler import Marks, Sampled, Settings
 from secondsource.engine.service.scheduler import Decode, Load, Prefill, Scheduler
 
 _DTYPES = Settings(
@@ -33,36 +33,52 @@ class LogitsRunner(Protocol):
     def prefill(self, slot: int, start: int, tokens: Sequence[int]) -> jax.Array:
         """Read tokens at positions `start`, … of `slot`; logits [1, V] after the last."""
 
-    def decode(self, tokens: np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
-        """Read one token in each active slot; logits [slots, V]."""
+    def decode(self, tokens: jax.Array, positions: np.ndarray, active: np.ndarray) -> jax.Array:
+        """Read one token in each active slot; logits [slots, V], or [1, V] where one slot alone is active."""
 
 
 class _Answer:
-    """An answer under way."""
+    """An answer under way: how many tokens it has been asked for, and how many have been told."""
 
-    __slots__ = ("job", "made")
+    __slots__ = ("asked", "job", "made")
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.asked = 0
         self.made = 0
 
 
+class _Ahead(NamedTuple):
+    """A step that the device has been given, and whose result nobody has looked at."""
+
+    result: jax.Array  # what to wait for
+    found: Sampled | None  # None: a part of a prompt, after which nothing is sampled
+    rows: tuple[tuple[int, int], ...]  # row of `found` and request
+
+
 class Stepper:
-    """Owns the runner, the slots' sampling state and the scheduler; everything is called by one thread."""
+    """Owns the runner, the slots' sampling state and the scheduler; everything is called by one thread.
+
+    It runs ahead by one: each step is given to the device before the last one's tokens are looked at, so that the
+    device computes while tokens are told. The tokens themselves go from step to step on the device. Where a token
+    turns out to end an answer, what the step after it made of that answer is thrown away; the slot's next prompt is
+    read over it, as the device takes its steps in order.
+    """
 
     def __init__(self, runner: LogitsRunner, *, slots: int, vocabulary: int, chunk_tokens: int) -> None:
         self._runner = runner
         self._slots = slots
         self._scheduler = Scheduler(slots=slots, chunk_tokens=chunk_tokens)
         self._answers: dict[int, _Answer] = {}
-        self._tokens = np.zeros(slots, np.int32)  # the last token of each slot's answer, not read yet
+        self._ahead: _Ahead | None = None
+        self._tokens = jnp.zeros(slots, jnp.int32)  # the last token of each slot's answer, not read yet
         self._positions = np.zeros(slots, np.int32)  # where it stands
         self._settings = Settings(*(np.zeros(slots, dtype) for dtype in _DTYPES))
         for slot in range(slots):
             self._set_row(slot, _NOBODY)
         self._marks = sampler.empty_marks(slots, vocabulary)
         self._no_marks = sampler.empty_marks(1, vocabulary)
-        self._sample = jax.jit(sampler.sample)
+        self._sample = jax.jit(sampler.sample_slots)
         self._begin_row = jax.jit(sampler.begin_row, donate_argnums=0)
         self._note_tokens = jax.jit(sampler.note_tokens, donate_argnums=0)
         self._one_row = jax.jit(lambda marks, slot: jax.tree.map(lambda rows: rows[slot][None], marks))
@@ -70,8 +86,9 @@ class Stepper:
 
     @property
     def load(self) -> Load:
-        """How busy the engine is."""
-        return self._scheduler.load
+        """How busy the engine is; an answer whose last token is under way still runs, though its slot is free."""
+        waiting = self._scheduler.load.waiting
+        return Load(waiting=waiting, running=len(self._answers) - waiting)
 
     @property
     def tokens_held(self) -> int:
@@ -79,82 +96,108 @@ class Stepper:
         return sum(len(answer.job.prompt) + answer.made for answer in self._answers.values())
 
     def submit(self, request: int, job: Job) -> None:
-        """Take a job under a number of the caller's own."""
+        """Take a job under a number of the caller's own, which was no other job's."""
         self._answers[request] = _Answer(job)
         self._scheduler.submit(request, len(job.prompt))
 
     def cancel(self, request: int) -> None:
         """Forget a job; its slot is free at once. One that has finished is none."""
-        slot = self._scheduler.remove(request)
         self._answers.pop(request, None)
-        if slot is not None:
-            self._set_row(slot, _NOBODY)  # else the sampler would go on doing what nobody wants any more
+        self._leave_slot(request)
 
     def warm_up(self) -> None:
         """Compile every function of sampling, before the first request needs it."""
         logits = jnp.zeros((self._slots, self._vocabulary), jnp.float32)
-        self._sample(logits, self._settings, self._marks, self._positions)
-        one = Settings(*(array[:1] for array in self._settings))
-        self._sample(logits[:1], one, self._one_row(self._marks, 0), self._positions[:1])
+        nobody = np.full(self._slots, self._slots, np.int32)
+        self._sampled(logits, self._marks, nobody)
+        self._sampled(logits[:1], self._one_row(self._marks, 0), nobody[:1])
         self._begin_marks(0, Job(prompt=(0,), most_tokens=1))
         idle = np.zeros(self._slots, np.bool_)
         self._marks = self._note_tokens(self._marks, self._tokens, idle)
 
     def step(self) -> list[Made]:
-        """Do the next piece of work; return the tokens it made, none when there was nothing to do."""
+        """Give the device its next piece of work, and return the tokens of the one before; often there are none."""
         work = self._scheduler.next()
+        before, self._ahead = self._ahead, None
         if isinstance(work, Prefill):
-            return self._read(work)
-        if isinstance(work, Decode):
-            return self._decode(work)
-        return []
+            self._ahead = self._read(work)
+        elif isinstance(work, Decode):
+            self._ahead = self._decode(work)
+        return [] if before is None else self._told(before)
 
-    def _read(self, work: Prefill) -> list[Made]:
+    def _read(self, work: Prefill) -> _Ahead:
         job = self._answers[work.request].job
         logits = self._runner.prefill(work.slot, work.start, job.prompt[work.start : work.end])
         if not work.last:
-            return []
+            return _Ahead(logits, None, ())
         self._set_row(work.slot, job.sampling)
-        marked = job.sampling.marks_rows
-        if marked:
+        if job.sampling.marks_rows:
             self._begin_marks(work.slot, job)
-        marks = self._one_row(self._marks, work.slot) if marked else self._no_marks
-        row = slice(work.slot, work.slot + 1)
-        self._positions[row] = work.end
-        settings = Settings(*(array[row] for array in self._settings))
-        found = self._sample(logits, settings, marks, self._positions[row])
-        return self._took(found, ((0, work.slot, work.request),))
+        self._positions = self._positions.copy()  # a step that is under way may be reading the old ones
+        self._positions[work.slot] = work.end
+        return self._made(logits, ((work.slot, work.request),))
 
-    def _decode(self, work: Decode) -> list[Made]:
+    def _decode(self, work: Decode) -> _Ahead:
         active = np.zeros(self._slots, np.bool_)
-        for slot, _ in work.running:
-            active[slot] = True
+        active[[slot for slot, _ in work.running]] = True
         logits = self._runner.decode(self._tokens, self._positions, active)
-        self._positions = self._positions + active  # a new array: the step may still be reading the old one
-        found = self._sample(logits, self._settings, self._marks, self._positions)
-        return self._took(found, tuple((slot, slot, request) for slot, request in work.running))
+        self._positions = self._positions + active
+        return self._made(logits, work.running)
 
-    def _took(self, found: Sampled, rows: Sequence[tuple[int, int, int]]) -> list[Made]:
-        """Note the tokens of (row of `found`, slot, request), and end the answers that are whole."""
-        tokens = np.asarray(found.tokens)
-        wanted = any(self._answers[request].job.sampling.logprobs for _, _, request in rows)
-        told = jax.device_get(found) if wanted else None
-        noted = np.zeros(self._slots, np.bool_)
+    def _made(self, logits: jax.Array, running: tuple[tuple[int, int], ...]) -> _Ahead:
+        """Sample a token for each (slot, request); the slot of an answer that wants no more after it is free."""
+        slots = [slot for slot, _ in running]
+        marked = [slot for slot, request in running if self._answers[request].job.sampling.marks_rows]
+        if len(logits) == 1:
+            marks = self._one_row(self._marks, slots[0]) if marked else self._no_marks
+            found = self._sampled(logits, marks, np.array(slots, np.int32))
+            rows: tuple[tuple[int, int], ...] = ((0, running[0][1]),)
+        else:
+            places = np.full(self._slots, self._slots, np.int32)
+            places[slots] = slots
+            found = self._sampled(logits, self._marks, places)
+            rows = running
+        if marked:
+            noted = np.zeros(self._slots, np.bool_)
+            noted[marked] = True
+            self._marks = self._note_tokens(self._marks, self._tokens, noted)
+        for _, request in running:
+            answer = self._answers[request]
+            answer.asked += 1
+            if answer.asked >= answer.job.most_tokens:
+                self._leave_slot(request)
+        return _Ahead(found.tokens, found, rows)
+
+    def _sampled(self, logits: jax.Array, marks: Marks, slots: np.ndarray) -> Sampled:
+        found: Sampled
+        found, self._tokens = self._sample(logits, self._settings, marks, self._positions, self._tokens, slots)
+        return found
+
+    def _told(self, step: _Ahead) -> list[Made]:
+        """Wait for a step; return its tokens, and end the answers that are whole."""
+        if step.found is None:
+            step.result.block_until_ready()
+            return []
+        tokens = np.asarray(step.found.tokens)
+        wanted = [(row, request) for row, request in step.rows if request in self._answers]  # else it ended meanwhile
+        logprobs = any(self._answers[request].job.sampling.logprobs for _, request in wanted)
+        told = jax.device_get(step.found) if logprobs else None
         made = []
-        for row, slot, request in rows:
+        for row, request in wanted:
             answer = self._answers[request]
             token = int(tokens[row])
             answer.made += 1
-            self._tokens[slot] = token
-            noted[slot] = answer.job.sampling.marks_rows
             logprob, top = _logprobs(told, row) if told is not None and answer.job.sampling.logprobs else (0.0, ())
             finish = _finish(answer, token)
             made.append(Made(request, token, logprob, top, finish))
             if finish is not None:
                 self.cancel(request)
-        if noted.any():
-            self._marks = self._note_tokens(self._marks, self._tokens.copy(), noted)
         return made
+
+    def _leave_slot(self, request: int) -> None:
+        slot = self._scheduler.remove(request)
+        if slot is not None:
+            self._set_row(slot, _NOBODY)  # else the sampler would go on doing what nobody wants any more
 
     def _set_row(self, slot: int, sampling: Sampling) -> None:
         row = Settings(
@@ -169,8 +212,10 @@ class Stepper:
             marked=sampling.marks_rows,
             wants_logprobs=sampling.logprobs,
         )
-        for array, value in zip(self._settings, row, strict=True):
+        changed = Settings(*(array.copy() for array in self._settings))  # a step under way may be reading the old ones
+        for array, value in zip(changed, row, strict=True):
             array[slot] = value
+        self._settings = changed
 
     def _begin_marks(self, slot: int, job: Job) -> None:
         prompt = np.zeros(self._vocabulary, np.bool_)

@@ -77,11 +77,12 @@ class ByteRunner:
         self.held[slot] = [*self.held[slot][:start], *tokens]
         return jnp.asarray(logits_after(self.held[slot]))[None]
 
-    def decode(self, tokens: np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
+    def decode(self, tokens: jax.Array, positions: np.ndarray, active: np.ndarray) -> jax.Array:
         self._step()
+        read = np.asarray(tokens)
         for slot in np.flatnonzero(active):
             assert positions[slot] == len(self.held[slot])
-            self.held[slot].append(int(tokens[slot]))
+            self.held[slot].append(int(read[slot]))
         return jnp.asarray(np.stack([logits_after(held) for held in self.held]))
 
     def _step(self) -> None:

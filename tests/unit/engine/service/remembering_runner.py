@@ -29,11 +29,11 @@ class RememberingRunner:
         self.held[slot] = [*self.held[slot][:start], *tokens]
         return jnp.asarray(logits_after(self.held[slot]))[None]
 
-    def decode(self, tokens: np.ndarray, positions: np.ndarray, active: np.ndarray) -> jax.Array:
-        rows = []
+    def decode(self, tokens: jax.Array, positions: np.ndarray, active: np.ndarray) -> jax.Array:
+        rows, read = [], np.asarray(tokens)
         for slot, held in enumerate(self.held):
             if active[slot]:
                 assert positions[slot] == len(held), "not the next place"
-                held.append(int(tokens[slot]))
+                held.append(int(read[slot]))
             rows.append(logits_after(held) if active[slot] else np.full(VOCABULARY, np.nan, np.float32))
         return jnp.asarray(np.stack(rows))

@@ -135,3 +135,64 @@ def test_everything_is_compiled_before_the_first_request() -> None:
     assert compiled
     again = [function._cache_size() for function in vars(engine).values() if hasattr(function, "_cache_size")]
     assert again == compiled
+
+
+def test_the_device_has_its_next_step_before_the_last_ones_token_is_told_and_no_more_than_that() -> None:
+    runner = RememberingRunner(2)
+    engine = Stepper(runner, slots=2, vocabulary=VOCABULARY, chunk_tokens=4)
+    engine.submit(0, job(PROMPTS[0], GREEDY, most=6))
+    assert engine.step() == []  # the prompt is being read
+    told = 0
+    while engine.load.running:
+        told += len(engine.step())
+        read = len(runner.held[0]) - len(PROMPTS[0])
+        assert read == min(told, 5)  # the token that was told last is being read; the answer's last never is
+    assert told == 6
+
+
+def test_a_long_prompt_is_given_to_the_device_a_chunk_at_a_time() -> None:
+    runner = RememberingRunner(1)
+    engine = Stepper(runner, slots=1, vocabulary=VOCABULARY, chunk_tokens=2)
+    engine.submit(0, job(PROMPTS[2], GREEDY))
+    for chunks in (1, 2, 3):
+        engine.step()
+        assert len(runner.chunks) == chunks
+    engine.cancel(0)
+    assert engine.step() == []
+    assert len(runner.chunks) == 3
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, PENALISED], ids=["greedy", "penalised"])
+def test_what_was_made_ahead_of_an_end_is_thrown_away_and_leaves_no_trace(sampling: Sampling) -> None:
+    whole = alone(job(PROMPTS[0], sampling))
+    end = next(token for number, token in enumerate(whole) if number >= 3 and token not in whole[:number])
+    runner = RememberingRunner(1)
+    engine = Stepper(runner, slots=1, vocabulary=VOCABULARY, chunk_tokens=8)
+    engine.submit(0, job(PROMPTS[0], sampling, ends=frozenset({end})))
+    engine.submit(1, job(PROMPTS[3], sampling))  # takes the slot after it
+    made = [one for _ in range(40) for one in engine.step()]
+    assert tokens_of([one for one in made if one.request == 0]) == whole[: whole.index(end) + 1]
+    assert tokens_of([one for one in made if one.request == 1]) == alone(job(PROMPTS[3], sampling))
+    assert engine.load.running == 0
+
+
+def test_nothing_of_a_cancelled_answer_is_told_though_its_step_is_under_way() -> None:
+    engine = stepper(slots=2)
+    engine.submit(0, job(PROMPTS[0], ROUGH))
+    engine.submit(1, job(PROMPTS[1], ROUGH))
+    before = [one for _ in range(6) for one in engine.step()]
+    assert {one.request for one in before} == {0, 1}
+    engine.cancel(0)
+    assert engine.load.running == 1
+    after = [one for _ in range(30) for one in engine.step()]
+    assert {one.request for one in after} == {1}
+    assert tokens_of([one for one in (*before, *after) if one.request == 1]) == alone(job(PROMPTS[1], ROUGH))
+
+
+def test_an_answer_of_one_token_ends_with_its_prompt() -> None:
+    engine = stepper(slots=1)
+    for number in range(3):
+        engine.submit(number, job(PROMPTS[number], GREEDY, most=1))
+    assert {number: tokens_of(made) for number, made in finish(engine).items()} == {
+        number: alone(job(PROMPTS[number], GREEDY, most=1)) for number in range(3)
+    }
