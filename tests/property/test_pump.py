@@ -82,7 +82,7 @@ async def passed(
         downstream.fileno(),
         shape,
         longest,
-        Owner(lambda new, _: texts.extend(new), unsent.extend, back.set, "req_1.1", 0),
+        Owner(lambda new, _: texts.extend(new.read()), lambda: None, unsent.extend, back.set, "req_1.1", 0),
     )
     assert passage is not None
     client.setblocking(False)
@@ -197,7 +197,8 @@ async def _many(streams: int, events: int) -> None:
     passages = []
     for number, ((_, upstream), (downstream, _)) in enumerate(pairs):
         owner = Owner(
-            lambda new, _, number=number: texts[number].extend(new),  # type: ignore[misc]
+            lambda new, _, number=number: texts[number].extend(new.read()),  # type: ignore[misc]
+            lambda: None,
             bytearray().extend,
             lambda: None,
             "req_1.1",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from secondsource.gateway.pump.pump import Owner, Passage, Pump
 from secondsource.gateway.wire.delivered import Delivered
-from secondsource.gateway.wire.event_shape import EventShape, inner_text
+from secondsource.gateway.wire.event_shape import EventShape, RawTexts, inner_text
 from secondsource.gateway.wire.relay import Relay
 
 _LINE_END = b"\r\n"
@@ -184,7 +184,7 @@ class FastPath:
             writer.get_extra_info("socket").fileno(),
             self.shape,
             self._longest,
-            Owner(self.passed_on, self._write, given_back, self._notes.attempt_id, self._relay.tokens_out),
+            Owner(self.passed_on, self.note, self._write, given_back, self._notes.attempt_id, self._relay.tokens_out),
         )
         if passage is None:
             self._pump = None  # full, or the shape is too long for it: not to be asked again for every event
@@ -192,11 +192,15 @@ class FastPath:
             self._patience.asked(passage)
         return passage
 
-    def passed_on(self, texts: list[str], ago_s: float) -> None:
+    def passed_on(self, texts: RawTexts, ago_s: float) -> None:
         """Note events that the pump has passed on, the last of them `ago_s` seconds ago."""
         self._delivered.add_texts(self.shape.index, texts)
-        self._relay.tokens_out += len(texts)
-        now = self._clock.wait_for_more(self._between_tokens_s - ago_s)
+        self._relay.tokens_out += texts.events
+        self._clock.wait_for_more(self._between_tokens_s - ago_s)
+
+    def note(self) -> None:
+        """Have the books told, if it is time."""
+        now = time.monotonic()
         if now >= self._notes.note_at:
             self._notes.note(self._relay, now)
 

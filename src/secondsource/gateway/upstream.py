@@ -153,13 +153,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _given_back(self) -> None:
         """Go on where the pump stopped."""
-        passage, self._passage = self._passage, None
+        passage, self._passage, call = self._passage, None, self.call
         assert passage is not None
         unread = passage.end()
         if self.transport is not None and not self._paused:
             self.transport.resume_reading()
-        if unread and self.call is not None:
+        if unread and call is not None:
             self.data_received(unread)
+        if call is not None and self.call is call and call.fast_path is not None:
+            call.fast_path.note()  # it is not counted in the pump's way any more
 
     def catch_up(self) -> bool:
         """Have what the pump has passed on noted; returns whether there was anything."""

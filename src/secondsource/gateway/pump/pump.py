@@ -17,7 +17,7 @@ from typing import NamedTuple
 from secondsource.gateway.books.running_counts import RunningCounts
 from secondsource.gateway.open_files import most_pumped
 from secondsource.gateway.pump.library import Told, load_library
-from secondsource.gateway.wire.event_shape import EventShape, unescaped
+from secondsource.gateway.wire.event_shape import EventShape, RawTexts
 
 TELL_EVERY_S = 5.0
 TURNS = 100  # in which all are told of once: not all at the same time, lest a new request wait for it
@@ -26,7 +26,8 @@ TURNS = 100  # in which all are told of once: not all at the same time, lest a n
 class Owner(NamedTuple):
     """Whom a stream belongs to."""
 
-    passed_on: Callable[[list[str], float], None]  # texts, an event each; how many seconds ago the last one was
+    passed_on: Callable[[RawTexts, float], None]  # texts, an event each; how many seconds ago the last one was
+    note: Callable[[], None]  # now and then, after that
     write: Callable[[bytes], None]  # to the client: the rest of what was passed on, of which its socket took a part
     given_back: Callable[[], None]  # the pump has stopped there: `Passage.end` is to be called
     attempt_id: str  # under which its events are counted
@@ -136,10 +137,8 @@ class Pump:
         told = self._told
         if not told.events:
             return False
-        kept = ctypes.string_at(self._text, told.text_bytes - 1)
-        texts = [unescaped(raw) for raw in kept.split(b"\0")] if b"\\" in kept else kept.decode().split("\0")
-        assert len(texts) == told.events, "the pump counts otherwise than it keeps"
         passage.carried = True
+        texts = RawTexts(ctypes.string_at(self._text, told.text_bytes), told.events)
         passage.owner.passed_on(texts, (time.monotonic_ns() - told.last_event_ns) / 1e9)
         return True
 
@@ -155,7 +154,8 @@ class Pump:
             passage = self._round.popleft()
             if not passage.ended:
                 self._round.append(passage)
-                self.tell(passage)
+                if self.tell(passage):
+                    passage.owner.note()
 
     def close(self) -> None:
         """Stop the thread; streams that it still has are let go of."""

@@ -5,6 +5,7 @@ Owned by one request and added to by each of its attempts, in the order in which
 
 import msgspec
 
+from secondsource.gateway.wire.event_shape import RawTexts
 from secondsource.gateway.wire.events import ChoiceDelta, Chunk
 
 Piece = tuple[str, bytes]  # text, and the engine's evidence of its token ids as raw JSON (b"" when it gave none)
@@ -24,16 +25,29 @@ class ToolCall:
 class ChoiceSoFar:
     """One choice of the answer as far as it has been sent."""
 
-    __slots__ = ("finish_reason", "other", "pending", "pieces", "reasoning", "refusal", "tool_calls")
+    __slots__ = ("_pieces", "_unread", "finish_reason", "other", "pending", "reasoning", "refusal", "tool_calls")
 
     def __init__(self) -> None:
-        self.pieces: list[Piece] = []
+        self._pieces: list[Piece] = []
+        self._unread: list[RawTexts] = []  # pieces after those
         self.pending = b""  # ids whose text is still to come: half a character
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.tool_calls: dict[int, ToolCall] = {}
         self.other = False  # something that cannot be compared or continued, such as an old-style function call
         self.finish_reason: str | None = None
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What was sent, a piece an event."""
+        for texts in self._unread:
+            self._pieces += [(text, b"") for text in texts.read()]
+        self._unread.clear()
+        return self._pieces
+
+    def add_texts(self, texts: RawTexts) -> None:
+        """Add pieces that came without evidence."""
+        self._unread.append(texts)
 
     @property
     def text(self) -> str:
@@ -115,13 +129,13 @@ class Delivered:
             self.forget()
         return True
 
-    def add_texts(self, index: int, texts: list[str]) -> None:
+    def add_texts(self, index: int, texts: RawTexts) -> None:
         """Note plain texts that have left, an event each, of a choice to which `add_text` had just added."""
-        self.tokens += len(texts)
+        self.tokens += texts.events
         if self.untold:
             return
-        self.choices[index].pieces.extend([(text, b"") for text in texts])
-        self.kept += sum(map(len, texts)) + 64 * len(texts)
+        self.choices[index].add_texts(texts)
+        self.kept += len(texts.raw) + 64 * texts.events
         if self.kept > self.limit:
             self.forget()
 

@@ -5,6 +5,7 @@ one that was parsed, with the inside of one string between, says the same with a
 """
 
 import re
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +38,20 @@ class EventShape:
     def fits(self, event: bytes) -> bool:
         """Return whether an event (without its blank line) is of this shape, whatever its text."""
         return event.startswith(self.before) and event.endswith(self.after[:-2])
+
+
+class RawTexts(NamedTuple):
+    """Texts of commonplace events, each the inside of a JSON string and a NUL after it: few answers are looked at."""
+
+    raw: bytes
+    events: int
+
+    def read(self) -> list[str]:
+        """Return the texts, one an event."""
+        each = self.raw[:-1]
+        texts = [unescaped(raw) for raw in each.split(b"\0")] if b"\\" in each else each.decode().split("\0")
+        assert len(texts) == self.events, "other texts than were counted"
+        return texts
 
 
 def inner_text(raw: bytes) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 
 from secondsource.gateway.pump.library import load_library
 from secondsource.gateway.pump.pump import Owner, Passage, Pump, start_pump
-from secondsource.gateway.wire.event_shape import EventShape
+from secondsource.gateway.wire.event_shape import EventShape, RawTexts
 
 SHAPE = EventShape(b'data: {"t":"', b'"}\n\n', 0)
 LIBRARY = load_library()
@@ -33,20 +33,21 @@ class Stream:
         self.texts: list[str] = []
         self.unsent = bytearray()
         self.told = asyncio.Event()
+        self.noted = asyncio.Event()
         self.back = asyncio.Event()
         found = pump.take(
             self.upstream.fileno(),
             self.downstream.fileno(),
             SHAPE,
             8192,
-            Owner(self._passed_on, self.unsent.extend, self.back.set, f"req_{id(self)}.1", 3),
+            Owner(self._passed_on, self.noted.set, self.unsent.extend, self.back.set, f"req_{id(self)}.1", 3),
         )
         assert found is not None
         self.passage: Passage = found
 
-    def _passed_on(self, texts: list[str], ago_s: float) -> None:
+    def _passed_on(self, texts: RawTexts, ago_s: float) -> None:
         assert ago_s >= 0
-        self.texts += texts
+        self.texts += texts.read()
         self.told.set()
 
     async def read(self, size: int) -> bytes:
@@ -80,6 +81,7 @@ async def test_what_it_passes_on_is_told_now_and_then(stream: Stream) -> None:
     stream.replica.send(says(b"one") + says("zw\u00f6lf".encode()))
     await asyncio.wait_for(stream.told.wait(), 10)
     assert stream.texts == ["one", "zw\u00f6lf"]
+    await asyncio.wait_for(stream.noted.wait(), 10)
     assert not stream.back.is_set()
 
 
@@ -207,7 +209,7 @@ async def test_descriptors_that_are_none_are_refused(pump: Pump) -> None:
     stream.passage.end()
     gone = stream.upstream.fileno()
     stream.close()
-    owner = Owner(lambda _, __: None, lambda _: None, lambda: None, "req_1.1", 0)
+    owner = Owner(lambda _, __: None, lambda: None, lambda _: None, lambda: None, "req_1.1", 0)
     assert pump.take(gone, gone, SHAPE, 8192, owner) is None
     long = EventShape(b"x" * 9000, SHAPE.after, 0)
     assert pump.take(gone, gone, long, 1 << 20, owner) is None

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from secondsource.gateway.wire.delivered import Delivered, Piece, token_ids, tokens_made
+from secondsource.gateway.wire.event_shape import RawTexts
 from secondsource.gateway.wire.events import parse_chunk
 from secondsource.gateway.wire.relay import Relay
 from tests.streams import ask, chunk, says, stream
@@ -97,9 +98,9 @@ def test_texts_that_left_unseen_are_kept_as_if_each_had_been_added(limit: int) -
     together, singly = Delivered(limit), Delivered(limit)
     for delivered in (together, singly):
         delivered.add(parse_chunk(says("a")), {})
-    together.add_texts(0, ["b", "cd", "e"])
-    together.add_texts(0, ["f", "g"])
-    for text in ("b", "cd", "e", "f", "g"):
+    together.add_texts(0, RawTexts(b"b\0cd\0e\0", 3))
+    together.add_texts(0, RawTexts(rb"f" + b"\0" + rb"\u00e4" + b"\0", 2))
+    for text in ("b", "cd", "e", "f", "\u00e4"):
         singly.add(parse_chunk(says(text)), {})
     assert together.tokens == singly.tokens == 6
     assert together.untold is singly.untold is (limit == 300)
