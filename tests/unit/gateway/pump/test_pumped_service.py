@@ -179,6 +179,32 @@ async def test_a_stream_that_would_go_to_and_fro_stays(tmp_path: Path, monkeypat
     assert asked == []
 
 
+async def two_kinds(writer: asyncio.StreamWriter) -> None:
+    """Stream one choice, every other event of which says more than its text."""
+    for number, word in enumerate(WORDS):
+        writer.write(framed(stream(says(word, **({"role": "assistant"} if number % 2 else {})), done=False)))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    writer.write(framed(stream(says(finish="stop"), done=False)) + framed(stream(counts(3, 40))) + b"0\r\n\r\n")
+
+
+async def test_the_pump_is_asked_less_and_less_for_a_stream_that_it_gives_back_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, taken = Pump.take, []
+
+    def counted(pump: Pump, *given: Any) -> Any:
+        taken.append(take(pump, *given))
+        return taken[-1]
+
+    monkeypatch.setattr(Pump, "take", counted)
+    async with serving(tmp_path, two_kinds) as service:
+        received = await raw_client.post(service.gateway_url, ASK)
+    assert received.done
+    assert row(tmp_path).tokens_out == len(WORDS)
+    assert 1 <= len(taken) <= 3
+
+
 async def test_a_pump_that_is_full_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(Pump, "take", lambda *given: asked.append(len(given)))
