@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from secondsource.port.estimate import Ask, estimate
 from secondsource.port.models import find_model
 from secondsource.port.targets import find_chip
 
-MODELS = (
-    "smollm2-135m,gemma-3-270m,qwen3-0.6b,llama-3.2-1b,gemma-3-4b,llama-3.1-8b,qwen3-14b,gemma-3-27b,qwen3-32b,"
-    "llama-3.1-70b"
+MODELS = (  # those that take longest first, so that no processor waits at the end
+    "llama-3.1-70b,qwen3-32b,gemma-3-27b,qwen3-14b,llama-3.1-8b,gemma-3-4b,llama-3.2-1b,qwen3-0.6b,gemma-3-270m,"
+    "smollm2-135m"
 )
 CHIPS = "tpu-v5e,tpu-v6e,tpu7x,h100-sxm,b200-sxm"
 
@@ -118,7 +118,8 @@ def main() -> int:
         return asked(*pair, catalog, str(today), lambda text: None)
 
     with arguments.rows.open("ab") as file, ThreadPoolExecutor(arguments.at_once) as pool:
-        for row in pool.map(one, pairs):
+        for answered in as_completed([pool.submit(one, pair) for pair in pairs]):
+            row = answered.result()
             file.write(msgspec.json.encode(row) + b"\n")
             file.flush()
             sys.stdout.write(shown(row) + "\n")

@@ -1,5 +1,7 @@
 """From a few layers to all of them: which are compiled, and how their figures are carried on to the model's depth."""
 
+from collections.abc import Callable
+
 from secondsource.engine.config import ModelConfig
 from secondsource.port.job import Depth, Depths, Program
 from secondsource.port.timeline import Spent, Walked
@@ -10,11 +12,11 @@ _DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
 def depths_of(config: ModelConfig, program: Program, *, whole: bool) -> Depths:
     """Return the depths to look at: all layers, or so few that the rest can be told from them.
 
-    The time of a decode step needs one depth: its first layers have their weights fetched by nothing before them, and
-    the last fetch ahead for none after them, but those between are alike. The layers of a prefill are not: what one of
-    them takes is the difference of two depths, layers of both kinds being one kind here, since they look at the same
-    places and differ in their masks. Memory needs another: a decode step's temporaries lie on a line, a prefill's do
-    not (they may begin after many layers), so that is asked for at every layer.
+    Time needs one depth, where the walk sees layers end. Of a decode step the first layers have their weights fetched
+    by nothing before them, and the last fetch ahead for none after them, but those between are alike. A prefill's
+    products take longer than their weights do, and two layers tell; those of both kinds are one kind here, since they
+    look at the same places and differ in their masks. Memory needs another depth: a decode step's temporaries lie on a
+    line, a prefill's do not (they may begin after many layers), so that is asked for at every layer.
     """
     local = len(config.local_layers)
     full = config.layers - local
@@ -58,13 +60,21 @@ def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent 
                 value += more * (getattr(ends[end], name) - getattr(ends[first], name)) / (end - first)
         return value
 
-    return Spent(
-        seconds=whole("seconds"),
-        cores_s=whole("cores_s"),
-        memory_s=whole("memory_s"),
-        links_s=whole("links_s"),
-        operations=round(whole("operations")),
-    )
+    return _spent(whole)
+
+
+def carry_alike_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent | None:
+    """Return what a step takes all of whose layers take as long as the last one walked; None where two ends lack."""
+    ends = walked.layers
+    if len(ends) != depth.layers or len(ends) < 2:
+        return None
+    more = config.layers - depth.layers
+
+    def whole(name: str) -> float:
+        value: float = getattr(walked, name) + more * (getattr(ends[-1], name) - getattr(ends[-2], name))
+        return value
+
+    return _spent(whole)
 
 
 def carry_on(shallow: float, deep: float, depths: tuple[Depth, Depth], config: ModelConfig) -> float:
@@ -79,6 +89,10 @@ def line_of(shallow: Spent, deep: Spent, depths: tuple[Depth, Depth], config: Mo
     def whole(name: str) -> float:
         return carry_on(getattr(shallow, name), getattr(deep, name), depths, config)
 
+    return _spent(whole)
+
+
+def _spent(whole: Callable[[str], float]) -> Spent:
     return Spent(
         seconds=whole("seconds"),
         cores_s=whole("cores_s"),

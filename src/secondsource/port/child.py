@@ -3,6 +3,7 @@
 A process of its own: a compiler that crashes or hangs takes only this one with it.
 """
 
+import functools
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ import jax
 import msgspec
 
 from secondsource.core.errors import InputError
+from secondsource.port.apart import ask_apart
 from secondsource.port.job import Answer, Assigned, Compiled, Depth, Depths, Fault, Job, Program, Progress, Said
 from secondsource.port.kept import Kept, keep
 from secondsource.port.program import assign_program, compile_program, mesh_of, open_devices
@@ -22,19 +24,48 @@ _MESSAGE_CHARACTERS = 2000
 _OUR_SOURCE = str(Path(__file__).resolve().parents[1])
 _SOURCE_LINE = re.compile(r'source_file="([^"]+)" source_line=(\d+)')
 _OPERATION = re.compile(r'op_name="([^"]+)"')
+_REFUSALS = (jax.errors.JaxRuntimeError, InputError, ValueError, TypeError, NotImplementedError, RuntimeError)
 _MEMORY = ("RESOURCE_EXHAUSTED", "Ran out of memory", "exceeds available HBM", "out of memory")
 
 
 def work(job: Job, out: BinaryIO) -> Answer:
-    """Compile every program; the first fault ends the work.
+    """Ask for the memory of what is not to be compiled, then compile; the first fault is the one that is told.
 
-    Of a decode step one depth is enough where the walk saw each layer end and the compiler says what it assigns to
-    another. That comes last: the compiler goes on with it until this process ends.
+    A model that does not fit is compiled all the same: whether every operation compiles is asked as well.
     """
+    assigned, fault = _assigned(job, out)
+    if fault is not None and fault.kind != "memory":
+        return Answer((), fault, assigned)
+    compiled, refused = _compiled(job, out)
+    return Answer(compiled, refused if fault is None or refused is not None else fault, assigned)
+
+
+def _assigned(job: Job, out: BinaryIO) -> tuple[tuple[Assigned, ...], Fault | None]:
+    found: list[Assigned] = []
+    asked = [(program, depth) for program, depths in job.programs for depth in depths.assigned]
+    for program, depth in asked if job.target.cycles_per_s else ():
+        say(out, Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, memory of {depth.layers} layers"))
+        answer = ask_apart(functools.partial(_assign, job, program, depth))
+        if isinstance(answer, Fault):
+            return tuple(found), answer
+        found.append(answer)
+    return tuple(found), None
+
+
+def _assign(job: Job, program: Program, depth: Depth) -> Assigned | Fault:
+    reached: Program | None = None
+    try:
+        mesh = mesh_of(job, open_devices(job.target))
+        reached = program
+        return assign_program(job, program, depth, mesh)
+    except _REFUSALS as error:
+        return fault_of(error, reached)
+
+
+def _compiled(job: Job, out: BinaryIO) -> tuple[tuple[Compiled, ...], Fault | None]:
+    """Compile every program, each at its deepest, and less deep where the walk did not see its layers end."""
     done: list[Compiled] = []
-    assigned: list[Assigned] = []
     program: Program | None = None
-    asked: list[tuple[Program, Depth]] = []
     try:
         mesh = mesh_of(job, open_devices(job.target))
         for program, depths in job.programs:
@@ -45,22 +76,14 @@ def work(job: Job, out: BinaryIO) -> Answer:
                 _keep(job, program, depth, executable)
                 if _is_enough(compiled, depths):
                     break
-            if job.target.cycles_per_s:
-                asked += [(program, each) for each in depths.assigned]
-        for program, depth in sorted(asked, key=lambda pair: -pair[1].layers):  # the longest alone
-            say(
-                out,
-                Progress(f"{program.step} on {job.target.chips} x {job.target.chip}, memory of {depth.layers} layers"),
-            )
-            assigned.append(assign_program(job, program, depth, mesh))
-    except (jax.errors.JaxRuntimeError, InputError, ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        return Answer(tuple(done), fault_of(error, program), tuple(assigned))
-    return Answer(tuple(done), None, tuple(assigned))
+    except _REFUSALS as error:
+        return tuple(done), fault_of(error, program)
+    return tuple(done), None
 
 
 def _is_enough(compiled: Compiled, depths: Depths) -> bool:
     ends = () if compiled.walked is None else compiled.walked.layers
-    return compiled.program.step == "decode" and bool(depths.assigned) and len(ends) == compiled.depth.layers
+    return bool(depths.assigned) and len(ends) == compiled.depth.layers
 
 
 def fault_of(error: Exception, program: Program | None) -> Fault:
@@ -106,7 +129,7 @@ def main() -> NoReturn:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     say(out, work(job, out))
-    os._exit(0)  # the compiler may still be at code that nobody waits for
+    os._exit(0)  # a compiler takes long to be taken down
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     walked: Walked | None = None  # None: this compiler gives no cycles
 
 
-class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+class Assigned(msgspec.Struct, frozen=True, kw_only=True, tag="assigned"):
     """What the temporaries of a program at a depth take on one device, by the compiler's assignment of buffers."""
 
     program: Program
@@ -84,7 +84,7 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     temporaries_bytes: int
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     """Why a program did not compile."""
 
     kind: Literal["refused", "memory", "crashed", "time"]

@@ -1,9 +1,9 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
-A decoder's layers are alike, so a program is compiled with a few of them. A decode step's walk says when each
-layer ends, and the layers between the first and the last are those that a deeper program has more of. Arguments follow
-from the shapes. Temporaries, and the time of a prefill, are carried on in a straight line from two depths. `whole`
-compiles every layer instead.
+A decoder's layers are alike, so a program is compiled with a few of them. The walk says when each layer ends, and the
+layers between the first and the last are those that a deeper program has more of. Arguments follow from the shapes,
+temporaries from what the compiler says it assigns at other depths. Where it does not say, two depths are compiled and
+carried on in a straight line. `whole` compiles every layer instead.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import carry_layers_on, carry_on, depths_of, line_of, memory_alone
+from secondsource.port.carrying import carry_alike_on, carry_layers_on, carry_on, depths_of, line_of, memory_alone
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, Assigned, CacheDtype, Compiled, Depths, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
@@ -134,6 +134,7 @@ def measure(setup: Setup, say: Callable[[str], None], steps: Sequence[Step], run
 def _steps(answer: Answer, wanted: Sequence[tuple[Program, Depths]], config: ModelConfig) -> tuple[Stepped, ...]:
     """Return the programs of which every depth that was needed was looked at."""
     found = []
+    too_large = answer.fault is not None and answer.fault.kind == "memory"  # then its time is told all the same
     for program, depths in wanted:
         own = sorted((each for each in answer.compiled if each.program == program), key=lambda each: each.depth.layers)
         assigned = [each for each in answer.assigned if each.program == program]
@@ -141,7 +142,7 @@ def _steps(answer: Answer, wanted: Sequence[tuple[Program, Depths]], config: Mod
             like = [each for each in answer.compiled if each.program.step == program.step]
             if like and len(assigned) == len(depths.assigned):
                 found.append(_assigned_alone(program, like[0], assigned, config))
-        elif len(own) >= len(depths.compiled) or (own and assigned):
+        elif own and (len(own) >= len(depths.compiled) or assigned or too_large):
             found.append(_stepped(own[-1], own[-2] if len(own) > 1 else None, assigned, config))
     return tuple(found)
 
@@ -246,10 +247,9 @@ def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) ->
     line = None
     if shallow is not None and shallow.walked is not None:
         line = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
-    if compiled.program.step == "decode":
-        spent = carry_layers_on(walked, compiled.depth, config) or line
-    else:
-        spent = line or (walked if compiled.depth.layers == config.layers else None)
+    carry = carry_layers_on if compiled.program.step == "decode" else carry_alike_on
+    complete = walked if compiled.depth.layers == config.layers else None
+    spent = carry(walked, compiled.depth, config) or line or complete
     if spent is None:
         return None
     return Timed(

@@ -3,9 +3,10 @@
 `cycles_per_s` is the chip's data-sheet peak over the multiply-adds of its arrays in one cycle (128 x 128 up to v5p,
 256 x 256 after), which for v2 to v4 is the clock of Jouppi et al., "Ten Lessons" (ISCA 2021) and "TPU v4" (ISCA 2023).
 How many arrays v6e and tpu7x have is read off the compiler: its count for a product of 8192 x 8192 matrices needs
-four a core. Three more figures are read off libtpu 0.0.42.1, none fitted to a measurement: `memory_bytes_per_s` is the
+four a core. Four more figures are read off libtpu 0.0.42.1, none fitted to a measurement: `memory_bytes_per_s` is the
 HBM rate of its `optimal_seconds` for adding 1 to 256 MiB of float32, `least_cycles` its cycles for adding 1 to one
-tile, `memory_gib` what its refusal of a program too large calls available.
+tile, `latency_cycles` by how many these are more than with its option `xla_tpu_hbm_initial_cycle_penalty` at 0,
+`memory_gib` what its refusal of a program too large calls available.
 """
 
 from datetime import date
@@ -31,6 +32,7 @@ class TpuKind(msgspec.Struct, frozen=True, kw_only=True):
     cycles_per_s: float
     memory_bytes_per_s: float  # of one device
     least_cycles: int
+    latency_cycles: int
     memory_gib: float
     devices_per_chip: int = 1  # what JAX sees
     closed_at: int = 4  # an axis of a multiple of so many chips is a ring
@@ -39,31 +41,32 @@ class TpuKind(msgspec.Struct, frozen=True, kw_only=True):
 
 _TPUS = {
     "tpu-v2": TpuKind(
-        topology="v2", axes=2, cycles_per_s=0.7e9, memory_bytes_per_s=317e9, least_cycles=204, memory_gib=7.48,
-        devices_per_chip=2, closed_at=16,
+        topology="v2", axes=2, cycles_per_s=0.7e9, memory_bytes_per_s=317e9, least_cycles=204,
+        latency_cycles=168, memory_gib=7.48, devices_per_chip=2, closed_at=16,
     ),
     "tpu-v3": TpuKind(
-        topology="v3", axes=2, cycles_per_s=0.94e9, memory_bytes_per_s=430e9, least_cycles=261, memory_gib=15.48,
-        devices_per_chip=2, closed_at=32,
+        topology="v3", axes=2, cycles_per_s=0.94e9, memory_bytes_per_s=430e9, least_cycles=261,
+        latency_cycles=226, memory_gib=15.48, devices_per_chip=2, closed_at=32,
     ),
     "tpu-v4": TpuKind(
-        topology="v4", axes=3, cycles_per_s=1.05e9, memory_bytes_per_s=983e9, least_cycles=618, memory_gib=30.75,
-        chip_config="megacore",
+        topology="v4", axes=3, cycles_per_s=1.05e9, memory_bytes_per_s=983e9, least_cycles=618,
+        latency_cycles=583, memory_gib=30.75, chip_config="megacore",
     ),
     "tpu-v5e": TpuKind(
-        topology="v5e", axes=2, cycles_per_s=1.5e9, memory_bytes_per_s=738e9, least_cycles=1832, memory_gib=15.75,
-        closed_at=16,
+        topology="v5e", axes=2, cycles_per_s=1.5e9, memory_bytes_per_s=738e9, least_cycles=1832,
+        latency_cycles=1800, memory_gib=15.75, closed_at=16,
     ),
     "tpu-v5p": TpuKind(
-        topology="v5p", axes=3, cycles_per_s=1.75e9, memory_bytes_per_s=2350e9, least_cycles=2128, memory_gib=95.74
+        topology="v5p", axes=3, cycles_per_s=1.75e9, memory_bytes_per_s=2350e9, least_cycles=2128,
+        latency_cycles=2100, memory_gib=95.74
     ),
     "tpu-v6e": TpuKind(
-        topology="v6e", axes=2, cycles_per_s=1.75e9, memory_bytes_per_s=1638e9, least_cycles=2124, memory_gib=31.25,
-        closed_at=16,
+        topology="v6e", axes=2, cycles_per_s=1.75e9, memory_bytes_per_s=1638e9, least_cycles=2124,
+        latency_cycles=2100, memory_gib=31.25, closed_at=16,
     ),
     "tpu7x": TpuKind(
-        topology="tpu7x", axes=3, cycles_per_s=2.2e9, memory_bytes_per_s=3686e9, least_cycles=2300, memory_gib=94.75,
-        devices_per_chip=2,
+        topology="tpu7x", axes=3, cycles_per_s=2.2e9, memory_bytes_per_s=3686e9, least_cycles=2300,
+        latency_cycles=2280, memory_gib=94.75, devices_per_chip=2,
     ),
 }  # fmt: skip
 
@@ -141,6 +144,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes_per_s: float  # of one device
     flops_per_s: float = 0.0  # of one device, in bf16
     least_cycles: int
+    latency_cycles: int = 0
 
     @property
     def pace(self) -> Pace:
@@ -150,6 +154,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             memory_bytes_per_s=self.memory_bytes_per_s,
             flops_per_s=self.flops_per_s,
             least_cycles=self.least_cycles,
+            latency_cycles=self.latency_cycles,
             devices=self.devices,
             links=self.links,
         )
@@ -214,6 +219,7 @@ def make_target(chip: Chip, chips: int) -> Target:
         memory_bytes_per_s=kind.memory_bytes_per_s,
         flops_per_s=chip.bf16_tflops * 1e12 / kind.devices_per_chip,
         least_cycles=kind.least_cycles,
+        latency_cycles=kind.latency_cycles,
     )
 
 

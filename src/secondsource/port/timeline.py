@@ -8,6 +8,9 @@ calls carry no cycles and are taken at their bytes; what is left over is counted
 Of a product with a weight that it reads from HBM the compiler says two things that cannot both be: by its cycles it
 moves half to three quarters of the bytes a second of its `optimal_seconds`, which is also what it reckons a plain copy
 at. Where reading is what bounds such a product, its bytes are taken (docs/port.md has both reckonings).
+
+And the compiler adds HBM's latency to every fusion, those among them whose operands and results all lie in the core's
+own memory. From these it is taken off again.
 """
 
 import copy
@@ -35,6 +38,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes_per_s: float  # HBM, of one device
     flops_per_s: float  # of one device's arrays, in bf16
     least_cycles: int  # of one operation with operands in HBM
+    latency_cycles: int = 0  # of HBM: a part of every operation's cycles, wherever its operands lie
     devices: int
     links: Links
 
@@ -131,7 +135,8 @@ class _Walk:
         elif (cycles := instruction.cycles) is not None:
             used = _in_chip_memory((*instruction.shapes, *self._operands(computation, instruction)))
             reading = used / self._pace.memory_bytes_per_s
-            seconds = cycles / self._pace.cycles_per_s
+            waited = 0 if used else min(cycles, self._pace.latency_cycles)  # for HBM, where nothing lies there
+            seconds = (cycles - waited) / self._pace.cycles_per_s
             if reading and reading >= self._multiplying_s(instruction):
                 seconds = min(seconds, reading)
             self._work(seconds, used)

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from secondsource.port.collectives import HOP_S, Links
@@ -24,6 +25,18 @@ def test_cycles_sum() -> None:
     assert found.seconds == pytest.approx(5e-6)
     assert found.cores_s == pytest.approx(5e-6)
     assert found.operations == 2
+
+
+def test_what_lies_in_the_core_s_memory_waits_for_no_other() -> None:
+    pace = msgspec.structs.replace(PACE, latency_cycles=1800)
+    lines = (
+        f"%a = {MEBIBYTE} parameter(0)",
+        f"%b = f32[8]{{0:S(1)}} fusion(%a), kind=kLoop, calls=%f, {CYCLES % 3000}",
+        f"%c = f32[8]{{0:S(1)}} fusion(%b), kind=kLoop, calls=%g, {CYCLES % 2000}",
+        f"ROOT %d = f32[8]{{0:S(1)}} fusion(%c), kind=kLoop, calls=%g, {CYCLES % 20}",
+    )
+    assert walk(module(*lines), pace).seconds == pytest.approx(3.2e-6)
+    assert walk(module(*lines), PACE).seconds == pytest.approx(5.02e-6)
 
 
 def test_a_copy_is_waited_for_less_what_work_covers() -> None:
