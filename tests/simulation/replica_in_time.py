@@ -2,6 +2,7 @@
 
 Prompts are read in the order they came, at a fixed speed. Answers are written side by side, each at one token a step,
 and a step takes the longer the more of them there are, so that throughput rises with the batch and flattens.
+`SharingReplica` does both on one processor.
 """
 
 import heapq
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from secondsource.policy.accounting import ShareClock
 from secondsource.policy.reading import Reading, ReadingSpeed
 
 BYTES_PER_TOKEN = 4
@@ -39,6 +41,7 @@ class SimulatedReplica:
     in_flight: int = 0
     tokens_ahead: int = 0  # of prompts not read yet
     reading: Reading = field(default_factory=lambda: Reading(ReadingSpeed()))  # as a router keeps count of it
+    clock_of_shares: ShareClock = field(default_factory=ShareClock)
     tokens_written: int = 0
     _prompts: deque[Job] = field(default_factory=deque)
     _reading: bool = False
@@ -103,3 +106,68 @@ class SimulatedReplica:
         self.in_flight -= 1
         self._plan()
         job.done()
+
+
+READS_AT_ONCE = 512  # tokens of prompts in one step, as llama.cpp does
+
+
+@dataclass
+class _Running:
+    job: Job
+    unread: int
+    unwritten: int
+
+
+@dataclass
+class SharingReplica(SimulatedReplica):
+    """A replica that reads and writes on one processor, as llama.cpp does: what it reads, nobody's answer gets.
+
+    A step writes a token of each answer and reads, in the order they came, as many tokens of prompts as fit.
+    """
+
+    _jobs: list[_Running] = field(default_factory=list)
+    _stepping: bool = False
+
+    def start(self, job: Job) -> None:
+        """Take a request in; it is looked at when the step under way is done."""
+        assert self.in_flight < self.slots, "more requests than slots"
+        self.in_flight += 1
+        self.tokens_ahead += job.prompt_tokens
+        self.reading.sent(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
+        self._jobs.append(_Running(job, job.prompt_tokens, job.output_tokens))
+        if not self._stepping:
+            self._take_step()
+
+    def _take_step(self) -> None:
+        self._stepping = bool(self._jobs)
+        if not self._jobs:
+            return
+        writing = [one for one in self._jobs if not one.unread]
+        room, read = READS_AT_ONCE - len(writing), []
+        for one in self._jobs:
+            tokens = min(one.unread, room)
+            if tokens:
+                room -= tokens
+                read.append((one, tokens))
+        read_s = sum(tokens for _, tokens in read) / self.prompt_tokens_per_s
+        took_s = self.step_s + self.step_per_answer_s * len(writing) + read_s
+        self.at(self.clock() + took_s, lambda: self._has_stepped(writing, read))
+
+    def _has_stepped(self, writing: list[_Running], read: list[tuple[_Running, int]]) -> None:
+        for one, tokens in read:
+            one.unread -= tokens
+            self.tokens_ahead -= tokens
+            if not one.unread:
+                self.reading.read(BYTES_PER_TOKEN * one.job.prompt_tokens, self.clock())
+                one.unwritten -= 1
+                one.job.first_token()
+        for one in writing:
+            one.unwritten -= 1
+        ended = [one for one in self._jobs if not one.unread and one.unwritten <= 0]
+        self._jobs = [one for one in self._jobs if one.unread or one.unwritten > 0]
+        for one in ended:
+            self.tokens_written += one.job.output_tokens
+            self.in_flight -= 1
+        for one in ended:
+            one.job.done()
+        self._take_step()

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from secondsource.core.fleet import Lane
 from secondsource.gateway.model_queue import YIELDS
-from secondsource.policy.admission import KEPT_COSTS, Admission, Refused, Request, Room
+from secondsource.policy.admission import KEPT_COSTS, NOTHING, Admission, Refused, Request, Room
 from secondsource.policy.batching import Batching
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
 from secondsource.policy.reading import better_soon
+from secondsource.policy.routing import ENOUGH
 from tests.simulation.replica_in_time import Job, SimulatedReplica
 
 PAID, FREE = "paid", "free"
@@ -66,6 +67,7 @@ class Scenario:
     free: bool = True  # false: paid alone
     replicas: int = 4
     slots: int = 16
+    kind: type[SimulatedReplica] = SimulatedReplica
     speed: Speed = SPEED
     sizes: Sizes = SIZES
 
@@ -127,7 +129,7 @@ class SurgeWorld:
         self._order = itertools.count()
         slots, speed = self.scenario.slots, self.scenario.speed
         self.replicas = [
-            SimulatedReplica(self.at, lambda: self.now, slots, *speed) for _ in range(self.scenario.replicas)
+            self.scenario.kind(self.at, lambda: self.now, slots, *speed) for _ in range(self.scenario.replicas)
         ]
         self.admission = Admission(LANES, {}, slots * len(self.replicas), 0.0)
         self.first_token = FirstToken(speed.prompt_tokens_per_s)
@@ -136,6 +138,10 @@ class SurgeWorld:
         self._waiting: dict[Ticket, Client] = {}
         full_step_s = speed.step_s + slots * speed.step_per_answer_s
         self._answer_s = self.scenario.sizes.mean_answer * full_step_s  # nobody knows how long an answer will be
+
+    @property
+    def now_ns(self) -> int:
+        return int(self.now * 1e9)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Let something happen then."""
@@ -242,7 +248,7 @@ class SurgeWorld:
             least = min(replica.in_flight for replica in having_room)
             replica = self._chance.choice([replica for replica in having_room if replica.in_flight == least])
         predicted = self.first_token.predicted_s(client.prompt_tokens, 0, replica.tokens_ahead)
-        began = self.now
+        began, mark = self.now, replica.clock_of_shares.enter(self.now_ns)
 
         def first_token() -> None:
             client.first_token_s = self.now - client.tried_at
@@ -255,7 +261,9 @@ class SurgeWorld:
             assert client.ticket is not None
             assert client.first_token_s is not None
             writing_s = self.now - client.tried_at - client.first_token_s
-            self.batching.wrote(client.output_tokens, writing_s, (replica.in_flight + 1) / replica.slots)
+            share_s = replica.clock_of_shares.leave(self.now_ns, mark) / 1e9
+            beside = (self.now - began) / max(share_s, 1e-9)
+            self.batching.wrote(client.output_tokens, writing_s, min(beside / replica.slots, 1.0))
             self.admission.forget(client.ticket)
             client.end = "ok"
             self.fill()
@@ -281,7 +289,10 @@ class SurgeWorld:
 
     def tick(self) -> None:
         """Do what is done now and then."""
-        self.admission.lets_idle(self.batching.most_kept(KEPT_COSTS))
+        slots = self.scenario.slots
+        least = (self.batching.most_kept(NOTHING) or 0.0) * slots
+        least_kept = int(min(least, max(slots - ENOUGH, 0.0)) * len(self.replicas))
+        self.admission.lets_idle(self.batching.most_kept(KEPT_COSTS), least_kept)
         self.admission.tick(self.now)
         self.answer_evicted()
         self.fill()

@@ -61,7 +61,8 @@ class Feedback:
         elif settled.outcome is Outcome.OK:
             expectation.learn(exchange.size, settled, replica.pool.price, streamed=streamed)
             if streamed:
-                unloaded_s = OVERHEAD_S + replica.state.speed.s_per_byte * exchange.size.body_bytes
+                read_s = replica.state.speed.s_per_byte * exchange.size.body_bytes
+                unloaded_s = OVERHEAD_S + attempt.behind_s + read_s  # a prompt before it is no overload
                 replica.first_token(settled.first_token_ns / 1e9, unloaded_s, now)
                 writing_s = (settled.duration_ns - settled.first_token_ns) / 1e9
                 replica.answered(settled.tokens_out, writing_s, settled.duration_ns / max(settled.replica_ns, 1))

@@ -136,7 +136,7 @@ class ModelQueue:
             self._admission.rate.expected = float(self._slots)
             router, model = self._router, self._model
             for_nothing = router.most_kept(model, NOTHING) or 0.0
-            least = min(int(for_nothing * self._slots), router.busiest_kept(model))
+            least = min(int(for_nothing * self._slots), router.beyond_enough(model))
             self._admission.lets_idle(router.most_kept(model, KEPT_COSTS), least)
 
     def _fill_soon(self) -> None:

@@ -6,11 +6,12 @@ next, which is short where prompts are read together.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 FIRST_S_PER_BYTE = 25e-6  # four bytes a token, 10,000 tokens a second
 KEPT = 0.98  # of what was learned, with each prompt
 PRIOR_BYTES = 1_000.0
+BUSIER = 1.25  # times the least busy, and two attempts more: there one looks for who has least to read
 OVERDUE = 0.25  # of what is unread, and of the time since, at the least: what takes longer is not read yet
 
 
@@ -112,6 +113,9 @@ class Standing(Protocol):
         """Return whether it bears one more attempt."""
 
 
+One = TypeVar("One", bound=Standing)
+
+
 def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool:
     """Return whether a first token comes sooner by waiting for a slot than by taking the best of those free.
 
@@ -132,3 +136,11 @@ def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool
         return False
     slots = sum(in_flight for left_s, in_flight in full if left_s < best_s / 2)
     return slots > 0 and best_s > work_s / slots
+
+
+def with_least_to_read(free: list[One], now: float) -> list[One]:
+    """Return the replicas that have least to read before a new prompt, of those that are not much the busier."""
+    most = BUSIER * min(replica.in_flight for replica in free) + 2.0
+    near = [(replica.reading.left_s(now), replica) for replica in free if replica.in_flight <= most]
+    least = min(left_s for left_s, _ in near)
+    return [replica for left_s, replica in near if left_s == least]

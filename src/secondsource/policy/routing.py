@@ -15,7 +15,7 @@ from secondsource.policy.batching import Batching
 from secondsource.policy.circuit import Circuit, CircuitState
 from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
 from secondsource.policy.prefix_affinity import PrefixAffinity
-from secondsource.policy.reading import Reading, ReadingSpeed, better_soon
+from secondsource.policy.reading import Reading, ReadingSpeed, better_soon, with_least_to_read
 from secondsource.policy.supplier_share import SupplierShares
 
 MANY = 10**9  # attempts: where nothing bounds them
@@ -23,7 +23,6 @@ AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to kee
 AVERAGING = 0.02
 ENOUGH = 2.5  # attempts at a replica on average: then hardly ever has one none
 BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
-BUSIER_TO_READ = 1.25  # times the least busy, and two attempts more: there one looks for who has least to read
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
 HARD_CAP_WAIT_S = 1.0
 
@@ -124,10 +123,12 @@ class Replica:
         """Return whether it bears one more attempt, as far as is known."""
         return self.in_flight < self.limit
 
-    def sent(self, size: int, now: float) -> None:
-        """Note an attempt; `size` is that of a stream's request in bytes, of others 0."""
+    def sent(self, size: int, now: float) -> float:
+        """Note an attempt, a stream's by its bytes and others as 0; return how many seconds others are read before."""
+        behind_s = self.reading.left_s(now)
         self.in_flight += 1
         self.reading.sent(size, now)
+        return behind_s
 
     def has_read(self, size: int, now: float) -> int:
         """Note that it has begun to answer; returns how many bytes it has yet to read: none."""
@@ -141,8 +142,9 @@ class Replica:
 
     def answered(self, tokens: int, seconds: float, beside: float) -> None:
         """Note how long an answer of so many tokens took after its first, and how many were in flight on average."""
-        if self.limit != inf:
-            self.state.batching.wrote(tokens, seconds, min(beside / (self.limit * self.state.workers), 1.0))
+        most = self.pool.max_concurrency  # the limit found out changes, and what was seen under another would not fit
+        if most is not None:
+            self.state.batching.wrote(tokens, seconds, min(beside / (most * self.state.workers), 1.0))
 
     def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
         """Note how long a token took on average, and how long its lane promises."""
@@ -296,19 +298,18 @@ class Router:
         known = [state.batching.most_kept(loss) for state in self._admitted(model)]
         return min((part for part in known if part is not None), default=None)
 
-    def busiest_kept(self, model: str) -> int:
-        """Return how many slots may be left free with each replica having enough to do whoever gets what."""
-        replicas = [replica for state in self._admitted(model) for replica in state.replicas]
-        return int(sum(max(replica.limit - ENOUGH, 0.0) for replica in replicas if replica.limit != inf))
+    def beyond_enough(self, model: str) -> int:
+        """Return how many slots there are beyond those by which each replica has enough to do."""
+        each = [(one.limit, state.workers) for state in self._admitted(model) for one in state.replicas]
+        return int(sum(max(limit - ENOUGH / workers, 0.0) for limit, workers in each if limit != inf))
 
     def all_read(self, model: str, reads_s: float, now: float) -> bool:
         """Return whether every replica with room will be reading for longer than `reads_s`."""
         has_room = False
-        for replica in _well(self._tiers.get(model, ()), now):
-            if replica.has_room():
-                if replica.reading.left_s(now) <= reads_s:
-                    return False  # mostly the first: this is asked for every request
-                has_room = True
+        for replica in filter(Replica.has_room, _well(self._tiers.get(model, ()), now)):
+            if replica.reading.left_s(now) <= reads_s:
+                return False  # mostly the first: this is asked for every request
+            has_room = True
         return has_room
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
@@ -395,7 +396,7 @@ class Router:
         if len(free) == 1:
             return free[0]
         if urgent:
-            near = _with_least_to_read(free, now)
+            near = with_least_to_read(free, now)
         else:
             least = min(replica.in_flight for replica in free)
             near = [replica for replica in free if replica.in_flight == least]
@@ -438,7 +439,7 @@ class Tier:
         if not self._affinity.knows(need.blocks):  # nothing is cached yet: not where others are read first
             near = [replica for _, free in usable for replica in free]
             if need.urgent:
-                near = _with_least_to_read(near, now)
+                near = with_least_to_read(near, now)
                 left_s = near[0].reading.left_s(now)
             most = BUSIER + min(replica.in_flight for replica in near)
         for state, free in usable:
@@ -454,14 +455,6 @@ class Tier:
         """Count the work of a prompt that is at home nowhere."""
         if self._affinity is not None:
             self._affinity.correct(self._places[replica], need.work)
-
-
-def _with_least_to_read(free: list[Replica], now: float) -> list[Replica]:
-    """Return the replicas that have least to read before a new prompt, of those that are not much the busier."""
-    most = BUSIER_TO_READ * min(replica.in_flight for replica in free) + 2.0
-    near = [(replica.reading.left_s(now), replica) for replica in free if replica.in_flight <= most]
-    least = min(left_s for left_s, _ in near)
-    return [replica for left_s, replica in near if left_s == least]
 
 
 def _well(tiers: tuple[Tier, ...], now: float) -> Iterator[Replica]:

@@ -141,6 +141,57 @@ def test_no_more_slots_are_kept_than_may_be_lost() -> None:
     assert over.take(Room(5, 64), 20.0) is None
 
 
+def test_slots_that_cost_nothing_are_kept_while_paid_asks_for_anything() -> None:
+    over = Admission(LANES, {}, 16, 0.0)
+    over.lets_idle(1.0, 11)
+    assert let_in(over, ask(), Room(1, 16), 0.0).state is State.RUNNING
+    for step in range(200):
+        let_in(over, ask("paid", work=0.8), Room(16, 16), step * 0.1)
+    let_in(over, ask(), Room(11, 16), 20.0)
+    assert over.take(Room(11, 16), 20.0) is None
+    assert over.take(Room(12, 16), 20.0) is not None
+
+
+def test_late_first_tokens_keep_no_more_than_may_be_lost() -> None:
+    over = Admission(LANES, {}, 16, 0.0)
+    for step in range(200):
+        paid = let_in(over, ask("paid", work=0.8), Room(16, 16), step * 0.1)
+        over.began(paid, 0.1, 0.1, 16, step * 0.1)
+    for step in range(20):
+        paid = let_in(over, ask("paid", work=0.8), Room(16, 16), 20.0 + 3.0 * step)
+        over.began(paid, 1.9, 0.1, 16, 20.0 + 3.0 * step)
+    let_in(over, ask(), Room(10, 16), 80.0)
+    assert over.take(Room(10, 16), 80.0) is None
+    over.lets_idle(0.05)
+    assert over.take(Room(2, 16), 80.0) is not None
+
+
+def test_a_long_answer_is_not_sent_away_for_its_own_length() -> None:
+    over = admission()
+    let_in(over, ask(work=36.0))
+    assert let_in(over, ask(work=100.0)).predicted_s == pytest.approx(9.1)
+    assert refused(over, ask(work=1.0, tenant="acme")).reason is Reason.TTFT
+
+
+def test_a_tenant_waits_for_what_it_has_had_before_its_turn() -> None:
+    over = admission()
+    let_in(over, ask(tenant="acme", work=8.0))
+    let_in(over, ask(tenant="globex", work=8.0))
+    let_in(over, ask(tenant="globex", work=8.0))
+    assert over.take(ONE, 0.0) is not None
+    waiting = let_in(over, ask(tenant="acme"))
+    assert waiting.predicted_s == pytest.approx(8.0 / 0.5 / over.rate.per_s + 0.1)  # half of the service is acme's
+
+
+def test_what_drains_is_what_was_measured_however_many_slots_there_are() -> None:
+    over = Admission(LANES, {}, 40, 0.0)
+    for second in range(100):
+        let_in(over, ask(tenant="acme", work=4.0), Room(0, 40), float(second))
+        if second:
+            assert over.take(Room(40, 40), float(second)) is not None
+    assert over.rate.per_s == pytest.approx(4.0, rel=0.1)
+
+
 def test_predictions_learn_and_are_judged() -> None:
     model, error = FirstToken(1000.0, 0.1), PredictionError()
     assert model.predicted_s(500, 100, 200) == pytest.approx(0.7)

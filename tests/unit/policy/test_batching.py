@@ -41,3 +41,13 @@ def test_nothing_is_known_from_one_load_alone_or_from_short_answers() -> None:
         over.wrote(41, 2.0, 1.0)
         over.wrote(2, 0.5, 0.1)
     assert over.most_kept(0.05) is None
+
+
+def test_what_was_seen_once_says_little_beside_what_is_seen_always() -> None:
+    over = learned(0.03, 0.002)
+    before = over.most_kept(0.05)
+    over.wrote(41, 40 * 0.3, 0.4)
+    after = over.most_kept(0.05)
+    assert before is not None
+    assert after is not None
+    assert after == pytest.approx(before, rel=0.5)

@@ -5,7 +5,14 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondsource.policy.concurrency import SETTLES_S, ConcurrencyLimit, LoadReport, read_orca, read_vllm_metrics
+from secondsource.policy.concurrency import (
+    CALM_S,
+    SETTLES_S,
+    ConcurrencyLimit,
+    LoadReport,
+    read_orca,
+    read_vllm_metrics,
+)
 
 VLLM = """# HELP vllm:num_requests_waiting Number of requests waiting
 vllm:num_requests_waiting{engine="0",model_name="m"} 3.0
@@ -42,6 +49,20 @@ def test_many_429s_at_once_cut_once() -> None:
     assert limit.limit == 70
     limit.throttled(70, 0.49 + SETTLES_S)
     assert limit.limit == 48 or limit.limit == 49  # noqa: PLR1714 -- either side of a rounding
+
+
+def test_a_cut_that_nothing_confirms_is_given_back_though_it_is_not_made_use_of() -> None:
+    limit = ConcurrencyLimit(8)
+    limit.answered(1.0, 1.0, 2, 0.0)
+    limit.throttled(8, 1.0)
+    limit.answered(1.0, 1.0, 2, 1.0 + CALM_S - 0.1)
+    assert limit.limit == 5
+    for step in range(20):
+        limit.answered(1.0, 1.0, 2, 1.0 + CALM_S + step)
+    assert limit.limit == 8
+    for step in range(100):
+        limit.answered(1.0, 1.0, 2, 40.0 + step)
+    assert limit.limit == 8
 
 
 def test_what_waits_at_the_replica_waits_here_instead() -> None:

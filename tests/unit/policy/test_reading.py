@@ -56,6 +56,21 @@ def test_the_speed_is_learned_from_the_time_between_first_tokens() -> None:
     assert KIB * speed.s_per_byte == pytest.approx(0.1, rel=0.05)
 
 
+def test_short_prompts_at_a_slow_replica_are_learned_after_a_few() -> None:
+    speed = ReadingSpeed()
+    one = Reading(speed)
+    for turn in range(5):
+        one.sent(300, float(turn))
+        one.read(300, turn + 0.5)
+    assert 300 * speed.s_per_byte == pytest.approx(0.5, rel=0.5)
+
+
+def test_what_is_read_for_long_already_will_be_for_a_while() -> None:
+    one = Reading(ReadingSpeed())
+    one.sent(300, 0.0)  # some milliseconds, as far as anybody knows
+    assert one.left_s(4.0) >= 1.0
+
+
 def test_prompts_that_are_read_together_are_read_fast() -> None:
     speed = ReadingSpeed()
     one = Reading(speed)

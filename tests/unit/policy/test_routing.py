@@ -6,7 +6,7 @@ import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Outcome
-from secondsource.policy.routing import Need, Replica, Router, Wait, Wanted
+from secondsource.policy.routing import ENOUGH, Need, Replica, Router, Wait, Wanted
 from tests.fleets import MODEL, pool, replica_of, router
 
 CHAT = Wanted(MODEL)
@@ -187,3 +187,9 @@ def test_what_a_slot_is_worth_is_known_where_a_replicas_slots_are() -> None:
         a.answered(41, 0.4 * used, used)
         b.answered(41, 0.4 * used, used)
     assert over.most_kept(MODEL, 0.05) == pytest.approx(1.0)
+
+
+def test_slots_beyond_enough_are_those_that_no_replica_needs_to_be_busy() -> None:
+    over = router(pool("a", max_concurrency=8), pool("b", max_concurrency=2), pool("c"))
+    assert over.beyond_enough(MODEL) == int(8 - ENOUGH)
+    assert over.beyond_enough("unknown") == 0

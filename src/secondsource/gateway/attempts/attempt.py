@@ -77,6 +77,7 @@ class Attempt:
         self.body = b""
         self.detail = ""
         self.retry_after: float | None = None
+        self.behind_s = 0.0  # that its replica was still to be reading others' prompts when it was sent
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._call: Call | None = None
@@ -95,7 +96,7 @@ class Attempt:
     def start(self) -> None:
         """Send the request; the books have its reservation."""
         replica = self.plan.replica
-        replica.sent(self._unread, time.monotonic())
+        self.behind_s = replica.sent(self._unread, time.monotonic())
         self._trial = replica.circuit.sent()
         self.account.start()
         if preparation.needed(self.plan):
