@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import time
@@ -16,6 +15,7 @@ from secondsource.core.errors import InputError
 from secondsource.core.fleet import Fleet
 from secondsource.core.fleet_checks import require_reloadable
 from secondsource.embedded.supervisor import SourceChange, SourceSpec, SourceState, Supervisor
+from secondsource.gateway.garbage import collect_in_short_passes
 from secondsource.gateway.service import Service
 from secondsource.gateway.workers.coordinator import Coordinator
 from secondsource.policy.circuit import CircuitState
@@ -81,7 +81,7 @@ async def _start(
     if serving.reread is not None:
         reloading = asyncio.create_task(_keep_reloading(reload, service, serving.reread, screen), name="reload")
         running.callback(reloading.cancel)
-    _tune_garbage_collection()
+    collect_in_short_passes()
     lines = [
         SourceLine(pool=replica.pool, replica=replica.url, state=_state_of(replica, supervisor.starting))
         for replica in service.router.replicas
@@ -97,13 +97,6 @@ async def _stop(service: Gateway) -> None:
 def _state_of(replica: Replica, starting: Container[str]) -> str:
     state = _STARTING if replica.pool.name in starting else _STATES[replica.circuit.state]
     return state if replica.state.admitted else f"{state}; no traffic until at par: secondsource parity --help"
-
-
-def _tune_garbage_collection() -> None:
-    """Leave what was loaded at the start alone, and look for cycles every few thousand requests, not every few."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _finished_before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

@@ -5,7 +5,6 @@ inherits, the listening sockets by the worker whose they are.
 """
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -20,6 +19,7 @@ import msgspec
 import uvloop
 
 from secondsource.gateway.books.journal_end import WorkerBooks
+from secondsource.gateway.garbage import collect_in_short_passes
 from secondsource.gateway.limiting import LimitsSource
 from secondsource.gateway.place import ProcessBooks
 from secondsource.gateway.service import Service
@@ -155,7 +155,7 @@ class Worker:
         elif isinstance(message, said.Begin):
             await service.start()
             self._serving = True
-            _tune_garbage_collection()
+            collect_in_short_passes()
             self.say(said.Ready())
         elif isinstance(message, said.Plug):
             cut = await service.plug(message.supplier, message.plugged)
@@ -209,13 +209,6 @@ def _resident_bytes() -> int:
     except OSError:
         return 0
     return int(pages) * resource.getpagesize()
-
-
-def _tune_garbage_collection() -> None:
-    """Leave what was loaded at the start alone, and look for cycles every few thousand requests, not every few."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def main(arguments: Sequence[str]) -> int:
