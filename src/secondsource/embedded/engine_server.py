@@ -39,6 +39,8 @@ def _bound_threads(threads: int) -> None:
 
 def _serve(arguments: argparse.Namespace, on_ready: Callable[[str], None]) -> None:
     # After the output is redirected and the threads are bounded: loading JAX does work of its own.
+    import uvloop  # noqa: PLC0415
+
     from secondsource.engine.service import starting  # noqa: PLC0415
     from secondsource.engine.service.hosting import host, stopping_on_signals  # noqa: PLC0415
 
@@ -57,7 +59,8 @@ def _serve(arguments: argparse.Namespace, on_ready: Callable[[str], None]) -> No
         with stopping_on_signals(stop):
             await host(hosted, on_ready, stop)
 
-    asyncio.run(serve())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())
 
 
 def _say(text: str) -> None:

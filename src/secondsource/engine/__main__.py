@@ -63,7 +63,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
     )
     hosted = starting.start(arguments.model, options, _say)
-    asyncio.run(_host(hosted))
+    import uvloop  # noqa: PLC0415 -- not before it is known that there is a model to serve
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_host(hosted))
     return 0
 
 

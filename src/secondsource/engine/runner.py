@@ -18,6 +18,8 @@ from secondsource.engine.parameters import Parameters
 from secondsource.engine.sharding import cache_shardings, parameter_shardings
 
 _ALL_SLOTS, _ONE_SLOT = -1, 0  # in a prefill length's place: a decode step
+# XLA takes 256 bits, half of what some processors have; one that has no more takes what it has.
+_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
 
 
 class RunnerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +136,8 @@ class Runner:
             inputs = (jax.ShapeDtypeStruct((1, length), jnp.int32), one, one, one)
         compiled = jax.jit(step, donate_argnames="cache", out_shardings=self._output_shardings)
         with jax.default_matmul_precision(self._precision):
-            return compiled.lower(self.parameters, *inputs, self._cache).compile()
+            lowered = compiled.lower(self.parameters, *inputs, self._cache)
+            return lowered.compile(_CPU_OPTIONS if jax.default_backend() == "cpu" else None)
 
 
 def _prefill(
