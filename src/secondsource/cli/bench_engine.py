@@ -18,10 +18,14 @@ from secondsource.benchmarking.engines import (
     STREAMS,
     EngineRow,
     EngineSlice,
+    PromptRow,
+    PromptSlice,
     copied_bytes_per_s,
     engines_section,
     measure_engines,
+    measure_prompts,
     summarise_engines,
+    summarise_prompts,
 )
 from secondsource.benchmarking.machine import describe_machine
 from secondsource.benchmarking.markdown import NEW_PAGE, replace_section
@@ -55,18 +59,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{path}: the engine does not take a {facts.architecture} model of {facts.file_bytes} bytes")
     threads = arguments.threads or usable_cores()
     with Progress() as progress:
-        slices = asyncio.run(_measure(path, threads, arguments, progress))
+        slices, read = asyncio.run(_measure(path, threads, arguments, progress))
         progress.say("copying memory")
         copied = copied_bytes_per_s()
-    rows = summarise_engines(slices, PEER)
-    _tell(arguments, rows, _bound(facts, rows, copied), path, threads)
+    rows, prompts = summarise_engines(slices, PEER), summarise_prompts(read, PEER)
+    _tell(arguments, rows, prompts, _bound(facts, rows, copied), path, threads)
     return 0 if all(row.ratio >= _AIM for row in rows if row.engine == OURS) else 1
 
 
-async def _measure(path: Path, threads: int, arguments: argparse.Namespace, progress: Progress) -> list[EngineSlice]:
+async def _measure(
+    path: Path, threads: int, arguments: argparse.Namespace, progress: Progress
+) -> tuple[list[EngineSlice], list[PromptSlice]]:
     async with _two_engines(path, threads, progress) as (first, second):
         engines = {PEER: first, OURS: second}
-        return await measure_engines(engines, rounds=arguments.rounds, tokens=arguments.tokens, say=progress.say)
+        slices = await measure_engines(engines, rounds=arguments.rounds, tokens=arguments.tokens, say=progress.say)
+        return slices, await measure_prompts(engines, rounds=arguments.rounds, say=progress.say)
 
 
 @contextlib.asynccontextmanager
@@ -100,15 +107,22 @@ def _bound(facts: GgufFacts, rows: Sequence[EngineRow], copied: float) -> str:
     )
 
 
-def _tell(arguments: argparse.Namespace, rows: Sequence[EngineRow], bound: str, path: Path, threads: int) -> None:
+def _tell(
+    arguments: argparse.Namespace,
+    rows: Sequence[EngineRow],
+    prompts: Sequence[PromptRow],
+    bound: str,
+    path: Path,
+    threads: int,
+) -> None:
     command = f"secondsource bench engine --rounds {arguments.rounds} --tokens {arguments.tokens}"
     setting = f"{datetime.now(UTC):%Y-%m-%d}, {describe_machine()}; {path.name}, {threads} threads each; `{command}`"
     if arguments.write is not None:
         page = arguments.write.read_text("utf-8") if arguments.write.exists() else NEW_PAGE
-        section = engines_section(rows, bound, setting)
+        section = engines_section(rows, prompts, bound, setting)
         arguments.write.write_text(replace_section(page, "bench engine", section), "utf-8")
     if arguments.json:
-        document = {"setting": setting, "rows": rows, "bound": bound}
+        document = {"setting": setting, "rows": rows, "prompts": prompts, "bound": bound}
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
         return
     table = Table(title=f"decode rate, {path.name}, {threads} threads each", title_justify="left")
@@ -119,4 +133,9 @@ def _tell(arguments: argparse.Namespace, rows: Sequence[EngineRow], bound: str, 
         table.add_row(row.engine, str(row.streams), *rates, f"{row.ratio:.2f}", f"{row.first_token_s:.3f}")
     console = Console()
     console.print(table)
+    for prompt in prompts:
+        console.print(
+            f"{prompt.engine} reads a prompt of {prompt.prompt_tokens} tokens at {prompt.tokens_per_s:.0f} tokens/s "
+            f"({prompt.ratio:.2f})"
+        )
     console.print(bound)

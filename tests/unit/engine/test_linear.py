@@ -11,7 +11,7 @@ from secondsource.engine.linear import contract
 from secondsource.engine.parameters import QuantizedProduct
 
 OUTPUTS = 24
-# 18 lanes' sums of 32; 24 of 64; none, as 36 divides into no lanes; so wide that a remainder has 29 steps, not 254
+# one group of 18 terms of 32 lanes; two of 24; no such product; so wide that a remainder has 28 steps, not 254
 WIDTHS = (576, 1536, 36, 4608)
 
 
