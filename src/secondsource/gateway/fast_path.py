@@ -61,22 +61,26 @@ class Patience:
     A stream of two kinds of event in turn would go to and fro with every one of them.
     """
 
-    __slots__ = ("_last", "_reads")
+    __slots__ = ("_in_vain", "_reads")
 
     def __init__(self, choices: int) -> None:
         self._reads = 0 if choices == 1 else 2
-        self._last: Passage | None = None
+        self._in_vain = False  # the pump was asked, and has passed nothing on yet
 
     def lasts(self, passed_whole: int) -> bool:
         """Return whether the pump is not to be asked yet."""
-        if self._last is not None and self._last.in_vain:
+        if self._in_vain:
             self._reads = max(2, 2 * self._reads)
-        self._last = None
+        self._in_vain = False
         return passed_whole < self._reads
 
-    def asked(self, passage: Passage) -> None:
+    def asked(self) -> None:
         """Note that the pump was asked, and took the stream."""
-        self._last = passage
+        self._in_vain = True
+
+    def rewarded(self) -> None:
+        """Note that it passed something on."""
+        self._in_vain = False
 
 
 class FastPath:
@@ -189,11 +193,12 @@ class FastPath:
         if passage is None:
             self._pump = None  # full, or the shape is too long for it: not to be asked again for every event
         else:
-            self._patience.asked(passage)
+            self._patience.asked()
         return passage
 
     def passed_on(self, texts: RawTexts, ago_s: float) -> None:
         """Note events that the pump has passed on, the last of them `ago_s` seconds ago."""
+        self._patience.rewarded()
         self._delivered.add_texts(self.shape.index, texts)
         self._relay.tokens_out += texts.events
         self._clock.wait_for_more(self._between_tokens_s - ago_s)

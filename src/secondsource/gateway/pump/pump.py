@@ -37,20 +37,14 @@ class Owner(NamedTuple):
 class Passage:
     """A stream that the pump has."""
 
-    __slots__ = ("_pump", "carried", "count", "ended", "number", "owner")
+    __slots__ = ("_pump", "count", "ended", "number", "owner")
 
     def __init__(self, pump: "Pump", number: int, count: int | None, owner: Owner) -> None:
         self._pump = pump
         self.number = number
         self.count = count  # the address of its count
         self.owner = owner
-        self.carried = False  # anything
         self.ended = False
-
-    @property
-    def in_vain(self) -> bool:
-        """Whether the pump gave the stream back as it got it."""
-        return self.ended and not self.carried
 
     def catch_up(self) -> bool:
         """Tell the owner what has been passed on since the last time; returns whether there was anything."""
@@ -137,7 +131,6 @@ class Pump:
         told = self._told
         if not told.events:
             return False
-        passage.carried = True
         texts = RawTexts(ctypes.string_at(self._text, told.text_bytes), told.events)
         passage.owner.passed_on(texts, (time.monotonic_ns() - told.last_event_ns) / 1e9)
         return True
