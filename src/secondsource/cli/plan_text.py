@@ -33,8 +33,8 @@ def _summary(console: Console, report: Report) -> None:
     years = len(report.months) / 12
     console.print(f"[bold]{report.name}[/bold]: {report.months[0]} to {report.months[-1]}", highlight=False)
     console.print(
-        f"rent {usd(report.rent_usd)} ({usd(report.rent_usd / Decimal(years))} a year); owed afterwards "
-        f"{usd(report.owed_after_horizon_usd)}, of which {usd(report.counted_after_horizon_usd)} counted; "
+        f"costs {usd(report.total_usd)}: rent {usd(report.rent_usd)} ({usd(report.rent_usd / Decimal(years))} a year), "
+        f"{usd(report.counted_after_horizon_usd)} counted of the {usd(report.owed_after_horizon_usd)} owed afterwards, "
         f"shortfall {usd(report.shortfall_usd)}"
     )
     parts = []
@@ -43,9 +43,14 @@ def _summary(console: Console, report: Report) -> None:
     if report.usd_per_1000_images is not None:
         parts.append(f"${report.usd_per_1000_images:,.4f} per thousand images")
     console.print("; ".join(parts))
-    over = report.objective_usd != report.total_usd
-    least = "no plan has less expected cost and risk over the futures than" if over else "no plan for less than"
-    console.print(f"proven: {least} {usd(report.bound_usd)}; gap {report.gap:.2%}; checked; {report.seconds:.1f} s")
+    if report.objective_usd == report.total_usd:
+        proven = f"no plan costs less than {usd(report.bound_usd)}, and this one {usd(report.total_usd)}"
+    else:
+        proven = (
+            f"no plan has less expected cost and risk over the futures than {usd(report.bound_usd)}, "
+            f"and this one {usd(report.objective_usd)}"
+        )
+    console.print(f"proven: {proven}; gap {report.gap:.2%}; checked; {report.seconds:.1f} s")
 
 
 def _starts(console: Console, report: Report) -> None:
