@@ -12,11 +12,11 @@ _DECODE_LAYERS = 8  # models of so many layers or fewer are compiled whole
 def depths_of(config: ModelConfig, program: Program, *, whole: bool) -> Depths:
     """Return the depths to look at: all layers, or so few that the rest can be told from them.
 
-    Time needs one depth, where the walk sees layers end. Of a decode step the first layers have their weights fetched
-    by nothing before them, and the last fetch ahead for none after them, but those between are alike. A prefill's
-    products take longer than their weights do, and two layers tell; those of both kinds are one kind here, since they
-    look at the same places and differ in their masks. Memory needs another depth: a decode step's temporaries lie on a
-    line, a prefill's do not (they may begin after many layers), so that is asked for at every layer.
+    The time of a decode step needs one depth: its first layers have their weights fetched by nothing before them, and
+    the last fetch ahead for none after them, but those between are alike. The layers of a prefill are not: what one of
+    them takes is the difference of two depths, layers of both kinds being one kind here, since they look at the same
+    places and differ in their masks. Memory needs another: a decode step's temporaries lie on a line, a prefill's do
+    not (they may begin after many layers), so that is asked for at every layer.
     """
     local = len(config.local_layers)
     full = config.layers - local
@@ -58,20 +58,6 @@ def carry_layers_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent 
         for more, first, end in spans:
             if more:
                 value += more * (getattr(ends[end], name) - getattr(ends[first], name)) / (end - first)
-        return value
-
-    return _spent(whole)
-
-
-def carry_alike_on(walked: Walked, depth: Depth, config: ModelConfig) -> Spent | None:
-    """Return what a step takes all of whose layers take as long as the last one walked; None where two ends lack."""
-    ends = walked.layers
-    if len(ends) != depth.layers or len(ends) < 2:
-        return None
-    more = config.layers - depth.layers
-
-    def whole(name: str) -> float:
-        value: float = getattr(walked, name) + more * (getattr(ends[-1], name) - getattr(ends[-2], name))
         return value
 
     return _spent(whole)

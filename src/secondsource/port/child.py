@@ -63,7 +63,7 @@ def _assign(job: Job, program: Program, depth: Depth) -> Assigned | Fault:
 
 
 def _compiled(job: Job, out: BinaryIO) -> tuple[tuple[Compiled, ...], Fault | None]:
-    """Compile every program, each at its deepest, and less deep where the walk did not see its layers end."""
+    """Compile every program; of a decode step one depth is enough where the walk saw each layer end."""
     done: list[Compiled] = []
     program: Program | None = None
     try:
@@ -83,7 +83,7 @@ def _compiled(job: Job, out: BinaryIO) -> tuple[tuple[Compiled, ...], Fault | No
 
 def _is_enough(compiled: Compiled, depths: Depths) -> bool:
     ends = () if compiled.walked is None else compiled.walked.layers
-    return bool(depths.assigned) and len(ends) == compiled.depth.layers
+    return compiled.program.step == "decode" and bool(depths.assigned) and len(ends) == compiled.depth.layers
 
 
 def fault_of(error: Exception, program: Program | None) -> Fault:

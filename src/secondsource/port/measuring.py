@@ -1,9 +1,9 @@
 """From compiled programs to one step of the whole model: memory per device, seconds, the verdict.
 
-A decoder's layers are alike, so a program is compiled with a few of them. The walk says when each layer ends, and the
-layers between the first and the last are those that a deeper program has more of. Arguments follow from the shapes,
-temporaries from what the compiler says it assigns at other depths. Where it does not say, two depths are compiled and
-carried on in a straight line. `whole` compiles every layer instead.
+A decoder's layers are alike, so a program is compiled with a few of them. A decode step's walk says when each
+layer ends, and the layers between the first and the last are those that a deeper program has more of. Arguments follow
+from the shapes, temporaries from what the compiler says it assigns at other depths. The time of a prefill, and memory
+where the compiler does not say, are carried on in a straight line from two depths. `whole` compiles every layer.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from secondsource.engine.config import ModelConfig
-from secondsource.port.carrying import carry_alike_on, carry_layers_on, carry_on, depths_of, line_of, memory_alone
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of, line_of, memory_alone
 from secondsource.port.compiling import run_compile
 from secondsource.port.job import Answer, Assigned, CacheDtype, Compiled, Depths, Fault, Job, Program, Step, Weights
 from secondsource.port.placing import Placing, stored_bytes
@@ -247,9 +247,10 @@ def _timed(compiled: Compiled, shallow: Compiled | None, config: ModelConfig) ->
     line = None
     if shallow is not None and shallow.walked is not None:
         line = line_of(shallow.walked, walked, (shallow.depth, compiled.depth), config)
-    carry = carry_layers_on if compiled.program.step == "decode" else carry_alike_on
-    complete = walked if compiled.depth.layers == config.layers else None
-    spent = carry(walked, compiled.depth, config) or line or complete
+    if compiled.program.step == "decode":
+        spent = carry_layers_on(walked, compiled.depth, config) or line
+    else:
+        spent = line or (walked if compiled.depth.layers == config.layers else None)
     if spent is None:
         return None
     return Timed(

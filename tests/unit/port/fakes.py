@@ -42,12 +42,12 @@ class FakeCompiler:
         if self.fault is not None:
             return Answer((), self.fault)
         say("compiling")
-        deepest = slice(-1, None) if self.assigns and self.ends else slice(None)
+        deepest = slice(-1, None) if self.assigns else slice(None)  # of a decode step; a prefill needs a line
         return Answer(
             tuple(
                 self._compiled(job, program, depth)
                 for program, depths in job.programs
-                for depth in depths.compiled[deepest]
+                for depth in depths.compiled[deepest if program.step == "decode" else slice(None)]
             ),
             assigned=tuple(
                 Assigned(program=program, depth=depth, temporaries_bytes=self._assigned(1.0, depth))

@@ -1,6 +1,6 @@
 import pytest
 
-from secondsource.port.carrying import carry_alike_on, carry_layers_on, carry_on, depths_of
+from secondsource.port.carrying import carry_layers_on, carry_on, depths_of
 from secondsource.port.job import Depth, Depths, Program, Step
 from secondsource.port.models import find_model
 from secondsource.port.timeline import Spent, Walked
@@ -49,14 +49,6 @@ def test_every_layer_compiled_is_taken_as_it_is() -> None:
 def test_ends_that_are_missing_are_told() -> None:
     assert carry_layers_on(walked(1.0, 1.0), Depth(8), LLAMA) is None
     assert carry_layers_on(walked(1.0), Depth(1), LLAMA) is None
-
-
-def test_a_prefill_s_layers_take_what_its_last_one_takes() -> None:
-    found = carry_alike_on(walked(9.0, 3.0), Depth(1, 1), GEMMA)
-    assert found is not None
-    assert found.seconds == pytest.approx(1 + 9 + 61 * 3 + 2)
-    assert carry_alike_on(walked(9.0), Depth(1), GEMMA) is None
-    assert carry_alike_on(walked(9.0), Depth(2), GEMMA) is None
 
 
 def test_a_line_is_carried_on_exactly_and_never_falls() -> None:
