@@ -1,7 +1,9 @@
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
-from secondsource.port.job import Fault
+from secondsource.port.job import Answer, Fault, Job
 from secondsource.port.measuring import measure
 from tests.unit.port.fakes import FakeCompiler, ask, silent
 
@@ -89,6 +91,22 @@ def test_of_two_decode_steps_the_quicker_counts() -> None:
     full = found.full_decode
     assert full is not None
     assert msgspec.structs.replace(found, steps=(full, slower)).step("decode") == full
+
+
+def test_what_does_not_fit_has_its_time_told_all_the_same() -> None:
+    setup = ask(filled_tokens=1024, full_slots=True).setup(2, 8)
+    compiler = FakeCompiler(assigns=True)
+
+    def too_large(job: Job, seconds: float, say: Callable[[str], None]) -> Answer:
+        fault = Fault(kind="memory", program=job.programs[-1][0], message="exceeds available HBM")
+        return Answer(compiler(job, seconds, say).compiled, fault)
+
+    found = measure(setup, silent, ("decode", "prefill"), too_large)
+    assert not found.fits
+    assert found.compiles
+    assert found.full_decode is not None
+    assert found.full_decode.timed is not None
+    assert found.step("prefill") is not None
 
 
 def test_layers_that_cannot_be_told_apart_are_timed_from_two_depths() -> None:
