@@ -1,43 +1,51 @@
 """Find a plan month by month, and a bound above the relaxation's, where few units of many offers are wanted.
 
-Each month's whole units are chosen with all earlier ones fixed, on the model without routes (`planner.projection`).
-What a unit started now costs and saves later is read from the relaxation's prices, so that a commitment is not judged
-by its first month alone. A month by itself is a small model, which is searched nearly to its end; that finds good plans
-where rounding all months at once does not. Choosing two months together was tried: it was hardly ever better.
-
-The first months by themselves are also a Lagrangian relaxation of the whole model: the rows of later months are kept at
-the relaxation's prices, so what whole units cost there above the relaxation, every plan costs.
+Whole units are chosen on the model without routes (`planner.projection`). A few months come first, each with all months
+before it fixed; what a unit started there costs and saves later is read from the relaxation's prices, so that a
+commitment is not judged by its first month alone. The months between are filled in backwards (`planner.between`). A
+month by itself is a small model, which is searched nearly to its end; that finds good plans where rounding all months
+at once does not. Several courses are taken, with other months first. The bound is `planner.bounds`.
 """
 
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from secondsource.planner.between import Fleet, carry_on, fill_between, fleet_of
+from secondsource.planner.bounds import Bound, raise_bound
 from secondsource.planner.projection import Projection, later_costs, reduced_costs
-from secondsource.planner.solve import Effort, Solution, Status, solve_linear
-from secondsource.planner.windows import Searched, Setting, bound_window, search_window, window_of
+from secondsource.planner.solve import Effort, Solution, Status, solve_centrally, solve_linear
+from secondsource.planner.windows import Searched, Setting, search_window, window_of
 
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
-_REPRICED = (4, 1, 2, 6, 3)  # months after which the relaxation of what is left is solved anew, by search
-_LOSS = 0.002  # of the relaxation's cost: what the first month's whole units are taken to cost more than it
-_WIDER = 1.5  # times what the last month's did: the next one's
-_FAIR = 2.0  # times an even part of the time left is what a month may take
+# Months that are chosen first, as parts of all but the last one, which is chosen as well: one row for each course.
+_ANCHORS = (
+    (0.0, 0.35, 0.7),
+    (0.0, 0.3, 0.5, 0.75),
+    tuple(number / 100 for number in range(100)),  # all of them, one after the other
+    (0.0, 0.5),
+    (0.0, 0.2, 0.4, 0.6, 0.8),
+    (0.0, 0.65),
+    (0.0, 0.4, 0.8),
+)
+_LOSS = 0.0008  # of the relaxation's cost: what the first month's whole units are taken to cost more than it
+_PART = 0.25  # of the time left: what a month that is chosen first may take
+_BETWEEN = 0.5  # of an even part of it: what a search for a month between may take
+_FAIR = 2.0  # even parts of it: what a month may take that is chosen by itself
+_LEAST_MONTH_S = 0.3
 _NEAR = 0.1  # of a month's even part of the gap asked for: how near each search comes
-_STEP = 0.001  # of the relaxation's cost: how much more than the months before it a month is taken to add to the bound
-_ALL = 0.99  # of what a bound was looked for up to: as good as all of it
-_FAR = 100.0  # times the relaxation's cost: no plan costs so much more than it
-_ROUTING = 0.1  # of the time: what is kept for the routes in the end
+_ALONE = 0.5  # of the time: what the plan is searched for where the bound has to wait for it
+_ROUTING = 0.06  # of the time: what is kept for the routes in the end
 _LEAST_ROUTING_S = 10.0
-_ROUNDING = 1e-6  # of the relaxation's cost, off each bound, for the solver's tolerances
 
 
-@dataclass(slots=True)
-class Bound:
-    """How far above the relaxation every plan is, as proved so far; one thread raises it, another reads it."""
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All months' whole units, and what they cost."""
 
-    raised: float = 0.0
-    stop: threading.Event = field(default_factory=threading.Event)
+    point: list[float]
+    cost: float
 
 
 def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
@@ -47,13 +55,16 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
     """
     began = time.monotonic()
     bound = Bound()
-    prover = threading.Thread(target=_raise_bound, args=(projection.copy(), relaxation, effort, bound), daemon=True)
+    setting = _setting(projection, relaxation, effort.gap)
+    beside = replace(setting, projection=projection.copy())
+    prover = threading.Thread(target=raise_bound, args=(beside, relaxation, effort, bound), daemon=True)
     if effort.threads > 1:
         prover.start()
     try:
-        solution = _best_course(projection, relaxation, effort)
-        while prover.is_alive() and time.monotonic() - began < effort.seconds:
-            if not solution.point or _close(solution, relaxation.bound + bound.raised, effort.gap):
+        part = 1.0 if effort.threads > 1 else _ALONE
+        course = _best_course(setting, relaxation, replace(effort, seconds=part * effort.seconds), bound)
+        while prover.is_alive() and time.monotonic() - began < effort.seconds * (1 - _ROUTING):
+            if course is None or _close(course, relaxation, bound, effort.gap):
                 break
             prover.join(0.1)
     finally:
@@ -61,56 +72,85 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
         if effort.threads > 1:
             prover.join()
     if effort.threads == 1:
-        _raise_bound(projection, relaxation, replace(effort, seconds=effort.seconds - time.monotonic() + began), bound)
+        bound.stop.clear()
+        raise_bound(setting, relaxation, replace(effort, seconds=effort.seconds - time.monotonic() + began), bound)
+    solution = _routed(projection, course.point, effort) if course else _NONE
     return replace(solution, bound=relaxation.bound + bound.raised)
 
 
-def _close(solution: Solution, bound: float, gap: float) -> bool:
-    return solution.objective - bound <= gap * abs(solution.objective)
+def _close(course: Course, relaxation: Solution, bound: Bound, gap: float) -> bool:
+    return course.cost - relaxation.bound - bound.raised <= gap * abs(course.cost)
 
 
 def _setting(projection: Projection, relaxation: Solution, gap: float) -> Setting:
     scale = abs(relaxation.objective)
     near = _NEAR * gap * scale / len(projection.columns)
-    return Setting(projection, [0.0] * len(projection.sparse.cost), later_costs(projection, relaxation), scale, near)
+    return Setting(projection, [0.0] * len(projection.sparse.cost), {}, scale, near)
 
 
-def _best_course(projection: Projection, relaxation: Solution, effort: Effort) -> Solution:
-    """Return the best plan of several month-by-month searches, as many as there is time for.
-
-    They differ in how often later months are priced anew, which is enough to lead them apart.
-    """
-    began = time.monotonic()
-    best = _NONE
-    for repriced in _REPRICED:
-        again = time.monotonic()
-        solution = _choose(projection, relaxation, replace(effort, seconds=effort.seconds - (again - began)), repriced)
-        if solution.point and (not best.point or solution.objective < best.objective):
-            best = solution
-        now = time.monotonic()
-        if now - began + (now - again) > effort.seconds or (best.point and _close(best, relaxation.bound, effort.gap)):
+def _best_course(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) -> Course | None:
+    """Return the best of several courses, as many as there is time for."""
+    ends_at = time.monotonic() + effort.seconds * (1 - _ROUTING)
+    setting = replace(setting, later=later_costs(setting.projection, relaxation))
+    fleet = fleet_of(setting.projection)
+    end = len(setting.projection.columns) - 1
+    best: Course | None = None
+    longest = 0.0
+    for parts in _ANCHORS:
+        began = time.monotonic()
+        if best and (_close(best, relaxation, bound, effort.gap) or began + longest > ends_at):
             break
+        anchors = sorted({round(part * end) for part in parts} | {end})
+        course = _choose(setting, fleet, anchors, replace(effort, seconds=ends_at - began))
+        longest = max(longest, time.monotonic() - began)
+        if course and (best is None or course.cost < best.cost):
+            best = course
+            if effort.progress:
+                effort.progress(f"whole units: a course of months for ${best.cost * 1000:,.0f}")
     return best
 
 
-def _choose(projection: Projection, relaxation: Solution, effort: Effort, repriced: int) -> Solution:
-    """Return a plan of which each month is chosen with all earlier ones fixed."""
-    began = time.monotonic()
-    setting = _setting(projection, relaxation, effort.gap)
-    loss = _LOSS * setting.scale
-    last = len(projection.columns)
-    for first in range(last):
+def _choose(setting: Setting, fleet: Fleet, anchors: list[int], effort: Effort) -> Course | None:
+    """Return a course: some months chosen with all before them fixed, and the months between filled in after each."""
+    ends_at = time.monotonic() + effort.seconds
+    previous = -1
+    last = len(setting.projection.columns)
+    for anchor in anchors:
         if effort.progress:
-            effort.progress(f"whole units: month {first + 1} of {last}")
-        if first and first % repriced == 0:
-            setting = replace(setting, later=_later(setting, first, last))
-        left = effort.seconds * (1 - _ROUTING) - (time.monotonic() - began)
-        found = search_window(setting, (first, first + 1), loss, _FAIR * left / (last - first))
+            effort.progress(f"whole units: month {anchor + 1} of {last}")
+        carried = replace(setting, point=carry_on(fleet, setting.point, previous, anchor))
+        seconds = max(_LEAST_MONTH_S, _PART * (ends_at - time.monotonic()))
+        found = search_window(carried, (anchor, anchor + 1), _LOSS * setting.scale, seconds)
         if found is None:
-            return _NONE
-        loss = max(setting.near, _WIDER * found.loss)
-        setting = _with(setting, found, first)
-    return _routed(projection, setting.point, effort)
+            return None
+        chosen = _with(carried, found, anchor)
+        seconds = max(_LEAST_MONTH_S, _BETWEEN * (ends_at - time.monotonic()) / (last - previous))
+        filled = fill_between(chosen, fleet, (previous, anchor), seconds)
+        if filled is None:
+            one_by_one = _forwards(setting, (previous + 1, anchor + 1), ends_at, effort)
+            if one_by_one is None:
+                return None
+            filled = one_by_one.point
+        setting = replace(setting, point=filled)
+        previous = anchor
+        if anchor + 1 < last:
+            setting = replace(setting, later=_later(setting, anchor + 1))
+    cost = sum(cost * value for cost, value in zip(setting.projection.sparse.cost, setting.point, strict=True))
+    return Course(setting.point, cost)
+
+
+def _forwards(setting: Setting, span: tuple[int, int], ends_at: float, effort: Effort) -> Setting | None:
+    """Return the setting with months chosen one after the other, each with all before it fixed."""
+    for month in range(*span):
+        if effort.progress:
+            effort.progress(f"whole units: month {month + 1} of {len(setting.projection.columns)}")
+        left = ends_at - time.monotonic()
+        seconds = max(_LEAST_MONTH_S, _FAIR * left / (len(setting.projection.columns) - month))
+        found = search_window(setting, (month, month + 1), _LOSS * setting.scale, seconds)
+        if found is None:
+            return None
+        setting = _with(setting, found, month)
+    return setting
 
 
 def _with(setting: Setting, found: Searched, month: int) -> Setting:
@@ -123,11 +163,11 @@ def _with(setting: Setting, found: Searched, month: int) -> Setting:
     return replace(setting, point=point)
 
 
-def _later(setting: Setting, first: int, last: int) -> Mapping[int, float]:
+def _later(setting: Setting, first: int) -> Mapping[int, float]:
     """Return what units in service cost in later months once the months before `first` are fixed."""
-    window = window_of(setting, first, last)
-    relaxation = solve_linear(window.sparse, Effort(threads=1))
-    if not relaxation.prices:
+    window = window_of(setting, first, len(setting.projection.columns))
+    relaxation = solve_centrally(window.sparse, Effort(threads=1))
+    if not relaxation.prices:  # there is no way on from here, or the solver lost itself
         return setting.later
     reduced = reduced_costs(window.sparse, relaxation, but="term")
     return {column: reduced[index] for index, column in enumerate(window.columns)}
@@ -145,23 +185,3 @@ def _routed(projection: Projection, point: list[float], effort: Effort) -> Solut
         fixed, Effort(seconds=max(_LEAST_ROUTING_S, effort.seconds * _ROUTING), threads=effort.threads)
     )
     return replace(routed, status=Status.STOPPED) if routed.point else _NONE
-
-
-def _raise_bound(projection: Projection, relaxation: Solution, effort: Effort, bound: Bound) -> None:
-    """Raise the bound by the first two months, then by the first three, and so on while time lasts."""
-    ends_at = time.monotonic() + effort.seconds
-    setting = _setting(projection, relaxation, effort.gap)
-    last = len(projection.columns)
-    end = min(2, last)
-    loss = end * _STEP * setting.scale
-    while end <= last:
-        left = ends_at - time.monotonic()
-        if left <= 0 or bound.stop.is_set() or loss > _FAR * setting.scale:
-            return
-        proved = bound_window(setting, (0, end), loss, Effort(seconds=left, threads=1, stop=bound.stop))
-        bound.raised = max(bound.raised, proved - _ROUNDING * setting.scale)
-        if proved > _ALL * loss:  # these months alone add more: look further before there are more of them
-            loss *= 2
-        else:
-            end += 1
-            loss = bound.raised + _STEP * setting.scale

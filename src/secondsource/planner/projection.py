@@ -15,52 +15,71 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy
+from numpy.typing import NDArray
+
 from secondsource.planner.model import Model
 from secondsource.planner.solve import Effort, Solution, Status, solve_linear
 from secondsource.planner.sparse import INFINITY, Sparse, Tag
 from secondsource.planner.variables import Variables
 
 Weights = Mapping[str, float]  # of demands, by key
+Numbers = NDArray[numpy.float64]
+Columns = NDArray[numpy.int64]  # of the projection
 
 _MISSED = 1e-6  # units short from which a case counts as not served
 _TINY = 1e-9
+_AT_ONCE = 3  # rows of a block added at once: the ones missed most; more make every search slower
 _SEEDED = 4  # months: every so manieth one's prices are tried as weights in all others
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The routing of one case in one month: its rows, and by row of capacity the units left."""
+    """The routing of one case in one month: what demands ask for, and the units left by row of capacity."""
 
     case: str
     month: int
-    demands: tuple[int, ...]
-    capacities: tuple[int, ...]
-    left: tuple["Units", ...]
+    demands: tuple[str, ...]  # keys
+    required: Numbers  # by demand
+    rates: Numbers  # by row of capacity and demand, in the demand row's own units
+    units: Columns  # units in service that are left in the case
+    row_of: Columns  # of each of `units`: its row of capacity
+    held: Numbers  # by row of capacity: units already under contract
+    short: Columns  # the shares not served
+    short_of: Columns  # of each of `short`: its demand
+    short_rates: Numbers
 
+    def left(self, point: Numbers) -> Numbers:
+        """Return the units left at a point, by row of capacity."""
+        return self.held + numpy.bincount(self.row_of, point[self.units], minlength=len(self.held))
 
-@dataclass(frozen=True, slots=True)
-class Units:
-    """A sum of units in service (columns of the projection), and of units already held."""
-
-    columns: tuple[int, ...]
-    held: float
-
-    def at(self, point: Sequence[float]) -> float:
-        """Return the sum at a point."""
-        return self.held + sum(point[column] for column in self.columns)
+    def given_up(self, point: Numbers) -> Numbers:
+        """Return what is not served at a point, by demand."""
+        rates = self.short_rates * point[self.short]
+        return numpy.zeros(len(self.required)) + numpy.bincount(self.short_of, rates, minlength=len(self.required))
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A row over units, `terms >= asked`, that a block's routes imply; scaled so that the block asks for 1 in all."""
+    """A row over units, `values @ columns >= asked`, that a block implies; scaled so that the block asks for 1."""
 
     tag: Tag
-    terms: tuple[tuple[int, float], ...]
+    columns: Columns
+    values: Numbers
     asked: float
 
-    def missed(self, point: Sequence[float]) -> bool:
+    @property
+    def terms(self) -> list[tuple[int, float]]:
+        """The row's (column, coefficient) terms."""
+        return list(zip(self.columns.tolist(), self.values.tolist(), strict=True))
+
+    def short(self, point: Sequence[float] | Numbers) -> float:
+        """Return by how much a point does not keep the row."""
+        return self.asked - float(self.values @ numpy.asarray(point)[self.columns])
+
+    def missed(self, point: Sequence[float] | Numbers) -> bool:
         """Whether a point does not keep the row."""
-        return sum(value * point[column] for column, value in self.terms) < self.asked - _MISSED
+        return self.short(point) > _MISSED
 
 
 @dataclass(slots=True)
@@ -72,6 +91,7 @@ class Projection:
     place: dict[int, int]  # the model's column: the projection's
     columns: dict[int, list[int]]  # by month
     rows: dict[int, list[int]]
+    source: list[int]  # the model's row of each row
     blocks: dict[int, list[Block]]
     service: dict[int, list[tuple[int, int]]]  # of each start: the months of its term, and the units in service then
     cuts: dict[int, list[Cut]] = field(default_factory=lambda: defaultdict(list))
@@ -92,9 +112,13 @@ def project(model: Model, relaxation: Solution) -> Projection | None:
     if any(tag.month is None for tag in model.sparse.tags):
         return None
     projection = _without_routes(model, months)
+    prices: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for row, tag in enumerate(model.sparse.tags):
+        if tag.family == "demand":
+            prices[tag.case, tag.month or 0][tag.subject] = relaxation.prices[row]
     for blocks in projection.blocks.values():
         for block in blocks:
-            weights = {model.sparse.tags[row].subject: relaxation.prices[row] for row in block.demands}
+            weights = prices[block.case, block.month]
             if _keep(projection, block, weights) and block.month % _SEEDED == 0:
                 projection.weights.append(weights)
     return projection
@@ -104,7 +128,7 @@ def _without_routes(model: Model, months: Mapping[int, int]) -> Projection:
     whole = model.sparse
     sums = _pools(model)
     left_out = {*model.variables.served.values(), *sums}
-    projection = Projection(model, Sparse(), {}, defaultdict(list), defaultdict(list), defaultdict(list), {})
+    projection = Projection(model, Sparse(), {}, defaultdict(list), defaultdict(list), [], defaultdict(list), {})
     for column, cost in enumerate(whole.cost):
         if column not in left_out:
             bounds = whole.column_lower[column], whole.column_upper[column]
@@ -123,9 +147,7 @@ def _without_routes(model: Model, months: Mapping[int, int]) -> Projection:
         elif tag.family != "pool":
             _copy_row(projection, row)
     for (case, month), rows in demands.items():
-        capacity = tuple(capacities.get((case, month), ()))
-        left = tuple(_left(projection, sums, row) for row in capacity)
-        projection.blocks[month].append(Block(case, month, tuple(rows), capacity, left))
+        projection.blocks[month].append(_block(projection, sums, rows, capacities.get((case, month), [])))
     projection.service.update(_service(projection))
     return projection
 
@@ -144,6 +166,7 @@ def _copy_row(projection: Projection, row: int) -> None:
     terms = [(projection.place[column], value) for column, value in whole.terms(row)]
     added = projection.sparse.row(tag, terms, whole.row_lower[row], whole.row_upper[row])
     projection.rows[tag.month or 0].append(added)
+    projection.source.append(row)
 
 
 def _service(projection: Projection) -> dict[int, list[tuple[int, int]]]:
@@ -172,45 +195,59 @@ def later_costs(projection: Projection, relaxation: Solution) -> dict[int, float
     return {projection.place[column]: reduced[column] for column in projection.model.variables.active.values()}
 
 
-def _left(projection: Projection, sums: Mapping[int, int], row: int) -> Units:
-    """Return the units that a row of capacity has left: `routes - pools <= 0`, `pool - units in service = held`."""
-    whole = projection.model.sparse
-    columns: list[int] = []
-    held = whole.row_upper[row]
-    for pool, _ in whole.terms(row):
-        if pool in sums:
-            held += whole.row_lower[sums[pool]]
-            columns += [projection.place[column] for column, _ in whole.terms(sums[pool]) if column != pool]
-    return Units(tuple(columns), held)
-
-
-def _cut(projection: Projection, block: Block, weights: Weights) -> Cut | None:
-    """Return the block's row over units for weights of its demands; None for one that asks for nothing."""
-    whole = projection.model.sparse
-    worth: dict[int, float] = {}
-    terms: dict[int, float] = defaultdict(float)
-    asked = held = 0.0
-    for row in block.demands:
-        weight = max(0.0, weights.get(whole.tags[row].subject, 0.0))
-        asked += weight * whole.row_lower[row]
-        for column, value in whole.terms(row):
-            if column in projection.place:
-                terms[projection.place[column]] += weight * value
+def _block(projection: Projection, sums: Mapping[int, int], rows: list[int], capacities: list[int]) -> Block:
+    """Return a block: `routes - pools <= 0` by row of capacity, and `pool - units in service = held` by pool."""
+    whole, place = projection.model.sparse, projection.place
+    units: list[tuple[int, int]] = []
+    held = [whole.row_upper[row] for row in capacities]
+    route_of: dict[int, int] = {}
+    for index, row in enumerate(capacities):
+        for pool, _ in whole.terms(row):
+            if pool in sums:
+                held[index] += whole.row_lower[sums[pool]]
+                units += [(place[column], index) for column, _ in whole.terms(sums[pool]) if column != pool]
             else:
-                worth[column] = weight * value
+                route_of[pool] = index
+    rates = numpy.zeros((len(capacities), len(rows)))
+    short: list[tuple[int, int, float]] = []
+    for demand, row in enumerate(rows):
+        for column, value in whole.terms(row):
+            if column in place:
+                short.append((place[column], demand, value))
+            else:
+                rates[route_of[column], demand] = value
+    tag = whole.tags[rows[0]]
+    return Block(
+        case=tag.case,
+        month=tag.month or 0,
+        demands=tuple(whole.tags[row].subject for row in rows),
+        required=numpy.array([whole.row_lower[row] for row in rows]),
+        rates=rates,
+        units=numpy.array([column for column, _ in units], dtype=numpy.int64),
+        row_of=numpy.array([row for _, row in units], dtype=numpy.int64),
+        held=numpy.array(held, dtype=numpy.float64),
+        short=numpy.array([column for column, _, _ in short], dtype=numpy.int64),
+        short_of=numpy.array([demand for _, demand, _ in short], dtype=numpy.int64),
+        short_rates=numpy.array([value for _, _, value in short], dtype=numpy.float64),
+    )
+
+
+def _cut(block: Block, weights: Weights) -> Cut | None:
+    """Return the block's row over units for weights of its demands; None for one that asks for nothing."""
+    worth = numpy.array([max(0.0, weights.get(key, 0.0)) for key in block.demands])
+    asked = float(worth @ block.required)
     if asked <= _TINY:
         return None
-    for row, left in zip(block.capacities, block.left, strict=True):
-        best = max(worth.get(column, 0.0) for column, _ in whole.terms(row))
-        held += best * left.held
-        for column in left.columns:
-            terms[column] += best
-    kept = tuple((column, value / asked) for column, value in terms.items() if value > 0)
-    return Cut(Tag("units", block.case, block.month), kept, 1.0 - held / asked)
+    best = (block.rates * worth).max(axis=1, initial=0.0)
+    columns = numpy.concatenate([block.units, block.short])
+    values = numpy.concatenate([best[block.row_of], worth[block.short_of] * block.short_rates]) / asked
+    some = values > 0
+    tag = Tag("units", block.case, block.month)
+    return Cut(tag, columns[some], values[some], 1.0 - float(best @ block.held) / asked)
 
 
 def _keep(projection: Projection, block: Block, weights: Weights) -> bool:
-    cut = _cut(projection, block, weights)
+    cut = _cut(block, weights)
     if cut is None:
         return False
     projection.cuts[block.month].append(cut)
@@ -224,49 +261,42 @@ def add_missed(projection: Projection, month: int, point: Sequence[float], exact
     its prices are new weights. No row added with `exact` means that the month's traffic can be routed.
     """
     added = 0
+    at = numpy.asarray(point, dtype=numpy.float64)
     for block in projection.blocks[month]:
         drawn = projection.drawn[block.case, block.month]
-        drawn += [_cut(projection, block, weights) for weights in projection.weights[len(drawn) :]]
-        worst = [cut for cut in drawn if cut is not None and cut.missed(point)]
+        drawn += [_cut(block, weights) for weights in projection.weights[len(drawn) :]]
+        missed = [(cut.short(at), number) for number, cut in enumerate(drawn) if cut is not None and cut.missed(at)]
+        worst = [cut for _, number in sorted(missed, reverse=True)[:_AT_ONCE] if (cut := drawn[number]) is not None]
         projection.cuts[month].extend(worst)
         added += len(worst)
         if worst or not exact:
             continue
-        weights = _shortage(projection, block, point)
+        weights = _shortage(block, at)
         if weights is not None and _keep(projection, block, weights):
             projection.weights.append(weights)
             added += 1
     return added
 
 
-def _shortage(projection: Projection, block: Block, point: Sequence[float]) -> Weights | None:
+def _shortage(block: Block, point: Numbers) -> Weights | None:
     """Return the weights by which the units of a point cannot serve a block, or None where they can."""
-    whole = projection.model.sparse
     sub = Sparse()
-    routes: dict[int, int] = {}
-    for row, left in zip(block.capacities, block.left, strict=True):
-        units = left.at(point)
+    routes: list[list[tuple[int, float]]] = [[] for _ in block.demands]
+    for units, rates in zip(block.left(point), block.rates, strict=True):
         if units > _TINY:
-            own = [column for column, _ in whole.terms(row) if column not in projection.place]
-            routes.update({column: sub.column() for column in own})
-            sub.row(Tag("capacity", ""), [(routes[column], 1.0) for column in own], -INFINITY, units)
+            own = [(sub.column(), demand) for demand in numpy.flatnonzero(rates)]
+            for column, demand in own:
+                routes[demand].append((column, float(rates[demand])))
+            sub.row(Tag("capacity", ""), [(column, 1.0) for column, _ in own], -INFINITY, float(units))
     first = len(sub.tags)
-    for row in block.demands:
+    for terms, asked in zip(routes, block.required - block.given_up(point), strict=True):
         short = sub.column()
         sub.cost[short] = 1.0
-        terms = [(short, 1.0)]
-        given = 0.0
-        for column, value in whole.terms(row):
-            if column in projection.place:
-                given += value * point[projection.place[column]]
-            elif column in routes:
-                terms.append((routes[column], value))
-        sub.row(Tag("demand", ""), terms, whole.row_lower[row] - given, INFINITY)
+        sub.row(Tag("demand", ""), [(short, 1.0), *terms], float(asked), INFINITY)
     solution = solve_linear(sub, Effort(threads=1))
     if solution.objective <= _MISSED:
         return None
-    prices = solution.prices[first:]
-    return {whole.tags[row].subject: price for row, price in zip(block.demands, prices, strict=True)}
+    return dict(zip(block.demands, solution.prices[first:], strict=True))
 
 
 def _month_of(variables: Variables) -> dict[int, int]:

@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from secondsource.planner.model import Model
 from secondsource.planner.months import solve_by_months
 from secondsource.planner.projection import project
-from secondsource.planner.solve import Effort, Solution, Status, solve_by_diving, solve_linear, solve_whole
+from secondsource.planner.solve import (
+    Effort,
+    Solution,
+    Status,
+    solve_by_diving,
+    solve_linear,
+    solve_relaxation,
+    solve_whole,
+)
 from secondsource.planner.sparse import Sparse
 
 WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
@@ -66,14 +74,14 @@ def search(model: Model, target: Target) -> Found | None:
         return max(1.0, target.seconds - (time.monotonic() - began))
 
     say("solving the relaxation")
-    relaxation = solve_linear(model.sparse, Effort(seconds=left(), threads=target.threads))
+    relaxation, central = solve_relaxation(model.sparse, Effort(seconds=left(), threads=target.threads))
     if relaxation.status is Status.INFEASIBLE:
         return None
     gap = gap_for(relaxation.objective) if target.gap is None else target.gap
     say(f"relaxation: no plan costs less than ${relaxation.objective * 1000:,.0f}")
     found = Found((), math.inf, relaxation.bound, relaxation, 0.0)
     infeasible = False
-    for name, solve, share, whole in _stages(model, relaxation):
+    for name, solve, share, whole in _stages(model, relaxation, central):
         if found.point and (found.gap <= gap or time.monotonic() - began > target.seconds):
             break
         say(f"whole units: {name}")
@@ -100,7 +108,7 @@ def _better(found: Found, solution: Solution, whole: bool) -> Found:
     return replace(found, bound=bound)
 
 
-def _stages(model: Model, relaxation: Solution) -> list[Stage]:
+def _stages(model: Model, relaxation: Solution, central: Solution) -> list[Stage]:
     """Return the searches to make: name, solve, part of the time left, and whether it covers every plan."""
 
     def near(reach: int) -> Callable[[Effort, Sequence[float]], Solution]:
@@ -118,12 +126,12 @@ def _stages(model: Model, relaxation: Solution) -> list[Stage]:
         ("the offers the relaxation uses", near(1), 0.5, False),
     ]
     if relaxation.objective < SMALL_UNDER:  # few units among many offers
-        projection = project(model, relaxation)
+        projection = project(model, central)
         if projection is not None:
             by_months: Stage = (
                 "month by month",
-                lambda effort, _: solve_by_months(projection, relaxation, replace(effort, gap=effort.gap / _INNER)),
-                0.9,
+                lambda effort, _: solve_by_months(projection, central, replace(effort, gap=effort.gap / _INNER)),
+                0.95,
                 True,
             )
             stages.insert(0, by_months)

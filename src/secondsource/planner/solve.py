@@ -53,6 +53,7 @@ class Effort:
     limit: float = math.inf
     near: float = 1e-6  # in units of cost; the search ends at this or at `gap`
     stop: threading.Event | None = None  # set by another thread to end the search where it is
+    proof: bool = False  # points are not wanted, only the bound
 
 
 def solve_linear(model: Sparse, effort: Effort) -> Solution:
@@ -65,12 +66,48 @@ def solve_linear(model: Sparse, effort: Effort) -> Solution:
     return _read(highs, relaxed=True)
 
 
+def solve_relaxation(model: Sparse, effort: Effort) -> tuple[Solution, Solution]:
+    """Solve as `solve_linear` does, twice over: at a corner of the optimal points, and in their middle.
+
+    A corner has the fewest columns in use. In the middle of the optimal prices, what is not used costs more than it is
+    worth wherever that can be. Below `INTERIOR_FROM_ROWS` rows the two are one.
+    """
+    if len(model.tags) < INTERIOR_FROM_ROWS:
+        corner = solve_linear(model, effort)
+        return corner, corner
+    highs = _load_central(model, effort)
+    _run(highs)
+    central = _read(highs, relaxed=True)
+    if central.status is not Status.OPTIMAL:
+        return central, central
+    middle = highs.getSolution()
+    _run(highs, work=lambda: highs.crossover(middle))
+    corner = _read(highs, relaxed=True)
+    return (corner if corner.status is Status.OPTIMAL else solve_linear(model, effort)), central
+
+
+def solve_centrally(model: Sparse, effort: Effort) -> Solution:
+    """Solve with every variable continuous, to prices from the middle of the optimal ones."""
+    highs = _load_central(model, effort)
+    _run(highs)
+    return _read(highs, relaxed=True)
+
+
+def _load_central(model: Sparse, effort: Effort) -> highspy.Highs:
+    highs = _load(model, relaxed=True, effort=effort)
+    _set(highs, "solver", "ipx")
+    _set(highs, "run_crossover", "off")
+    return highs
+
+
 def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> Solution:
     """Solve with whole variables whole, to `effort.gap`, starting from `hint` when there is one."""
     highs = _load(model, relaxed=False, effort=effort)
     _set(highs, "mip_rel_gap", effort.gap)
     _set(highs, "mip_abs_gap", effort.near)
     _set(highs, "objective_bound", effort.limit)
+    if effort.proof:
+        _set(highs, "mip_heuristic_effort", 0.0)
     if len(hint):
         known = highspy.HighsSolution()
         known.col_value = list(hint)
@@ -109,10 +146,10 @@ def solve_by_diving(model: Sparse, whole: Sequence[int], effort: Effort) -> Solu
         _set(highs, "time_limit", highs.getRunTime() + left)
 
 
-def _run(highs: highspy.Highs, stop: threading.Event | None = None) -> None:
-    """Run to the end, in a thread, so that Ctrl-C is heard while the solver works, and two may work at once."""
+def _run(highs: highspy.Highs, stop: threading.Event | None = None, work: Callable[[], object] | None = None) -> None:
+    """Run, or do other work, to the end in a thread, so that Ctrl-C is heard meanwhile, and two may work at once."""
     highs.HandleUserInterrupt = True
-    worker = threading.Thread(target=_work, args=(highs,), daemon=True)
+    worker = threading.Thread(target=_work, args=(work or highs.run,), daemon=True)
     worker.start()
     try:
         while worker.is_alive():
@@ -125,8 +162,8 @@ def _run(highs: highspy.Highs, stop: threading.Event | None = None) -> None:
         raise
 
 
-def _work(highs: highspy.Highs) -> None:
-    highs.run()
+def _work(work: Callable[[], object]) -> None:
+    work()
     highspy.Highs.resetGlobalScheduler(False)  # of this thread alone: the next solve may have other threads
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from secondsource.planner.projection import Projection, add_missed, reduced_costs
@@ -86,7 +86,9 @@ def window_of(setting: Setting, first: int, end: int) -> Window:
 def _cost(setting: Setting, column: int, end: int) -> float:
     """Return a column's cost; for a start, with what its units in service cost from month `end` on."""
     service = setting.projection.service.get(column, ())
-    return setting.projection.sparse.cost[column] + sum(setting.later[at] for month, at in service if month >= end)
+    return setting.projection.sparse.cost[column] + sum(
+        setting.later.get(at, 0.0) for month, at in service if month >= end
+    )
 
 
 def search_window(setting: Setting, span: tuple[int, int], loss: float, seconds: float) -> Searched | None:
@@ -95,14 +97,14 @@ def search_window(setting: Setting, span: tuple[int, int], loss: float, seconds:
     They are looked for among those that cost up to `loss` more than the relaxation, and then further off.
     """
     ends_at = time.monotonic() + seconds
-    window, relaxation = relax(setting, span, exact=False)
+    window, relaxation = relax(setting.projection, lambda: window_of(setting, *span), exact=True)
     if relaxation.status is Status.INFEASIBLE:
         return None
     while True:
         solution = _search(setting, window, relaxation, loss, ends_at)
         if not solution.point:
             return None
-        point = _spread(setting, window, solution)
+        point = spread(setting.point, window, solution)
         if not _missed(setting, span, point):
             return Searched(window, solution.point, solution.objective - relaxation.objective)
         window = window_of(setting, *span)
@@ -120,7 +122,7 @@ def _search(setting: Setting, window: Window, relaxation: Solution, loss: float,
         seconds = max(_LEAST_S, left * _FIRST_PART) if factor < math.inf else max(_LAST_S, left)
         limit = relaxation.objective + factor * loss
         effort = Effort(seconds=seconds, gap=0.0, threads=1, near=setting.near, limit=limit)
-        solution = solve_whole(without_dear(setting, window, relaxation, factor * loss), effort)
+        solution = solve_whole(without_dear(setting.projection, window, relaxation, factor * loss), effort)
         if solution.point and solution.objective < best.objective:
             best = solution
         if best.objective <= limit or (best.point and time.monotonic() > ends_at):
@@ -128,46 +130,31 @@ def _search(setting: Setting, window: Window, relaxation: Solution, loss: float,
     return best
 
 
-def bound_window(setting: Setting, span: tuple[int, int], loss: float, effort: Effort) -> float:
-    """Return how much more than the months' relaxation all their whole units cost, as far as it is proved.
-
-    No more than `loss` is looked for.
-    """
-    window, relaxation = relax(setting, span, exact=True)
-    if relaxation.status is not Status.OPTIMAL:
-        return 0.0
-    limited = replace(effort, gap=0.0, near=setting.near, limit=relaxation.objective + loss)
-    solution = solve_whole(without_dear(setting, window, relaxation, loss), limited)
-    if solution.status is Status.INFEASIBLE:
-        return loss
-    return max(0.0, min(loss, solution.bound - relaxation.objective))
-
-
-def relax(setting: Setting, span: tuple[int, int], exact: bool) -> tuple[Window, Solution]:
-    """Return the months with the rows over units that their relaxation misses, and the relaxation."""
-    window = window_of(setting, *span)
+def relax(projection: Projection, build: Callable[[], Window], exact: bool) -> tuple[Window, Solution]:
+    """Return a window with the rows over units that its relaxation misses, and the relaxation."""
+    window = build()
     relaxation = solve_linear(window.sparse, Effort(threads=1))
     for _ in range(_ROUNDS):
         if relaxation.status is not Status.OPTIMAL:
             break
-        point = _spread(setting, window, relaxation)
-        if not sum(add_missed(setting.projection, month, point, exact) for month in range(*span)):
+        point = spread([0.0] * len(projection.sparse.cost), window, relaxation)
+        if not sum(add_missed(projection, month, point, exact) for month in range(window.first, window.end)):
             break
-        window = window_of(setting, *span)
+        window = build()
         relaxation = solve_linear(window.sparse, Effort(threads=1))
     return window, relaxation
 
 
-def _spread(setting: Setting, window: Window, solution: Solution) -> list[float]:
-    """Return the projection's point with a window's part in its place, whole units whole."""
-    point = list(setting.point)
+def spread(point: Sequence[float], window: Window, solution: Solution) -> list[float]:
+    """Return the projection's point with a window's part in its place."""
+    whole = list(point)
     for column, value in zip(window.columns, solution.point, strict=True):
-        point[column] = value
-    return point
+        whole[column] = value
+    return whole
 
 
-def without_dear(setting: Setting, window: Window, relaxation: Solution, loss: float) -> Sparse:
-    """Return the window without the starts that cost more than `loss` above its relaxation.
+def without_dear(projection: Projection, window: Window, relaxation: Solution, loss: float) -> Sparse:
+    """Return the window without the units that cost more than `loss` above its relaxation.
 
     A start of a unit raises the cost by its own reduced cost and by that of its units in service in the window.
     """
@@ -175,10 +162,13 @@ def without_dear(setting: Setting, window: Window, relaxation: Solution, loss: f
     reduced = reduced_costs(sparse, relaxation)
     place = {column: index for index, column in enumerate(window.columns)}
     upper = list(sparse.column_upper)
-    for column, service in setting.projection.service.items():
+    for column, service in projection.service.items():
         start = place.get(column)
         if start is not None:
             columns = {start, *(place[at] for month, at in service if month < window.end)}
             if sum(reduced[index] for index in columns) > loss + _TINY:
                 upper[start] = 0.0
+    for index, integer in enumerate(sparse.integer):
+        if integer and sparse.column_lower[index] == 0.0 and reduced[index] > loss + _TINY:
+            upper[index] = 0.0
     return replace(sparse, column_upper=upper)
