@@ -31,6 +31,7 @@ PROMISED_S = {PAID: 6.0, FREE: 20.0}  # of paid alone the slowest in a thousand 
 SIZES = Sizes(prompt=(3.7, 0.8), answer=(3.5, 0.5), most_prompt=300, most_answer=80)
 SURGE, NORMAL = 5.0, 0.5
 SETTLES_S = 20.0
+WARMS_S = 10.0
 CONTEXT_TOKENS = 1024
 WRITTEN = "llamacpp:tokens_predicted_total "  # by answers that have ended
 
@@ -149,9 +150,9 @@ async def run(
     reads_per_s = await prompt_tokens_per_s(replicas)
     requests_per_s, tokens_per_s = bears or await capacity(replicas, 60.0)
     load = Load(over.port, TOKENS, 1, SIZES)
-    await load.run(15.0, NORMAL * requests_per_s)
+    await load.run(WARMS_S, NORMAL * requests_per_s)
     alone = await load.run(alone_s, SURGE * requests_per_s, free=False, seed=1)
-    await load.run(15.0, NORMAL * requests_per_s)
+    await load.run(WARMS_S, NORMAL * requests_per_s)
     began, watching = time.monotonic(), asyncio.create_task(over.watch(surge_s))
     surging, seen_outside = await surge(over, replicas, load, surge_s, requests_per_s)
     seen = await watching
