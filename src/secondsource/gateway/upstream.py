@@ -136,9 +136,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._body and self.call is call:
             last = self._body[-1]
             self._hand_on()
-            self._between_chunks = call.fast_path is not None and ends_a_chunk(data, last)
-            if self._between_chunks and call.fast_path is not None and size < LONG_READ:
-                self._hand_over(call.fast_path)
+            fast_path = call.fast_path if self.call is call else None  # the answer may have been left meanwhile
+            self._between_chunks = fast_path is not None and ends_a_chunk(data, last)
+            if fast_path is not None and self._between_chunks and size < LONG_READ:
+                self._hand_over(fast_path)
         if self.ended and self.call is call:
             self._finish()
         elif size >= LONG_READ and not self._paused:

@@ -385,3 +385,54 @@ async def test_a_paused_call_holds_its_replica_back() -> None:
             await recorder.over.wait()
         assert len(recorder.body) == 400 * 0x10000
         client.close()
+
+
+class LeavesAtOnce:
+    """A handler that offers a short way with the first bytes of the answer, and leaves the call at the second."""
+
+    def __init__(self) -> None:
+        self.call: upstream.Call | None = None
+        self.handed_over = 0
+        self.heard: list[bytes] = []
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        """Take the head."""
+
+    def on_body(self, data: bytes) -> None:
+        """Offer, then leave."""
+        self.heard.append(data)
+        assert self.call is not None
+        self.call.fast_path = self  # type: ignore[assignment]  # as far as it is asked anything
+        if len(self.heard) == 2:
+            self.call.abort()
+
+    def on_end(self) -> None:
+        """Take the end."""
+
+    def on_failed(self, outcome: Outcome, detail: str) -> None:
+        """Take a failure."""
+
+    def take(self, data: bytes) -> int:
+        """Pass nothing on."""
+        return 0
+
+    def hand_over(self, *given: object) -> None:
+        """Count it."""
+        self.handed_over += 1
+
+
+async def test_a_call_that_is_left_in_the_middle_of_a_read_is_not_handed_over() -> None:
+    async def serve(replica: Replica, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await replica.read(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nf\r\ndata: one event\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"f\r\ndata: two event\r\n")
+        await reader.read()
+
+    async with listening(serve) as replica:
+        client, handler = client_of(replica), LeavesAtOnce()
+        handler.call = client.call(client.target.request(b"GET", b"/", b"", b""), handler)
+        while len(handler.heard) < 2:
+            await asyncio.sleep(0.01)
+        assert handler.handed_over == 1
+        client.close()
