@@ -4,8 +4,8 @@
  * A stream is given to it in the middle of a chunked answer, where a chunk begins. It passes on chunks that are each
  * one event of one known shape - a beginning, the inside of a JSON string, an end, of which less may leave than
  * came - and keeps the texts until it is asked for them. Whatever else comes, it stops there and wants to give the
- * stream back, with all that it has read and not passed on: it judges nothing. Each stream has two descriptors of the pump's own, so that a number that the
- * process uses again can never lead to another client.
+ * stream back, with all that it has read and not passed on: it judges nothing. Each stream has two descriptors of the
+ * pump's own, so that a number that the process uses again can never lead to another client.
  *
  * Everything is guarded by one lock, which is held for one read and one write at a time. */
 
