@@ -233,7 +233,8 @@ class SurgeWorld:
         free = sum(replica.slots - replica.in_flight for replica in self.replicas)
         soon = best and better_soon(self.replicas, self.work_s, self.now)
         all_read = not best and not any(self._read_soon(one) for one in self.replicas if one.has_room())
-        return Room(free, self.scenario.slots * len(self.replicas), soon, all_read)
+        idle = self.scenario.slots > ENOUGH and not all(replica.in_flight for replica in self.replicas)
+        return Room(free, self.scenario.slots * len(self.replicas), soon, all_read, idle)
 
     def _read_soon(self, replica: SimulatedReplica) -> bool:
         return replica.reading.left_s(self.now) <= READS_S

@@ -10,7 +10,7 @@ import msgspec
 
 from secondsource.core.fleet import Lane
 from secondsource.gateway.exchange import Exchange
-from secondsource.policy.admission import KEPT_COSTS, NOTHING, Admission, Refused, Request, Room
+from secondsource.policy.admission import KEPT_COSTS, MOST_EVER, NOTHING, Admission, Refused, Request, Room
 from secondsource.policy.expectation import OVERHEAD_S, Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
@@ -40,7 +40,7 @@ class ModelQueue:
         self._start = start
         self._send_away = send_away
         self._places = places
-        self._slots = self._in_use = 0
+        self._slots = self._in_use = self._most_kept = 0
         self._filling = False
         self._waiting: dict[Ticket, Exchange] = {}
         self._lanes: tuple[Lane, ...] = ()
@@ -116,7 +116,10 @@ class ModelQueue:
         few, router = 0 < free <= self._slots * FEW, self._router
         if best:
             return Room(free, self._slots, better_soon=few and router.better_soon(self._model, now))
-        return Room(free, self._slots, all_read=free > 0 and router.all_read(self._model, self._reads_s, now))
+        if not free:
+            return Room(0, self._slots)
+        idle = free <= self._most_kept and router.any_idle(self._model, now)
+        return Room(free, self._slots, all_read=router.all_read(self._model, self._reads_s, now), idle=idle)
 
     def found_full(self) -> None:
         """Note that a request that was let through found no replica: there is less room than was thought."""
@@ -137,6 +140,7 @@ class ModelQueue:
             router, model = self._router, self._model
             for_nothing = router.most_kept(model, NOTHING) or 0.0
             least = min(int(for_nothing * self._slots), router.beyond_enough(model))
+            self._most_kept = max(int(MOST_EVER * self._slots), least)
             self._admission.lets_idle(router.most_kept(model, KEPT_COSTS), least)
 
     def _fill_soon(self) -> None:

@@ -64,6 +64,7 @@ class Room(NamedTuple):
     slots: int
     better_soon: bool = False  # a slot that frees soon is better for the best lane than any free now
     all_read: bool = False  # each replica with a free slot reads: what else it is sent is before the next of the best
+    idle: bool = False  # a replica has nothing to do: what is kept there makes nothing, and most of it stays free
 
 
 class Refused(NamedTuple):
@@ -210,7 +211,7 @@ class Admission:
     def _may_run(self, state: _LaneState, room: Room, now: float) -> bool:
         if not state.place:
             return not room.better_soon
-        if room.free <= self._headroom(state, room.slots, now):
+        if not room.idle and room.free <= self._headroom(state, room.slots, now):
             return False
         return not room.all_read or self._better_load(state, now) < LITTLE
 

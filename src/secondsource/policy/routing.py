@@ -305,12 +305,14 @@ class Router:
 
     def all_read(self, model: str, reads_s: float, now: float) -> bool:
         """Return whether every replica with room will be reading for longer than `reads_s`."""
-        has_room = False
-        for replica in filter(Replica.has_room, _well(self._tiers.get(model, ()), now)):
-            if replica.reading.left_s(now) <= reads_s:
-                return False  # mostly the first: this is asked for every request
-            has_room = True
-        return has_room
+        having_room = filter(Replica.has_room, _well(self._tiers.get(model, ()), now))
+        reading = (replica.reading.left_s(now) > reads_s for replica in having_room)
+        return next(reading, False) and all(reading)  # mostly decided by the first: this is asked for every request
+
+    def any_idle(self, model: str, now: float) -> bool:
+        """Return whether a replica that bears several attempts has none from here."""
+        well = _well(self._tiers.get(model, ()), now)
+        return any(not one.in_flight and one.limit > ENOUGH / one.state.workers for one in well)
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""

@@ -179,6 +179,18 @@ def test_urgent_requests_wait_for_a_slot_where_nothing_is_to_be_read() -> None:
     assert not over.all_read(MODEL, 0.1, 0.0)
 
 
+def test_a_replica_without_an_attempt_is_idle_where_it_bears_several() -> None:
+    over = router(pool("a", max_concurrency=4), pool("single", max_concurrency=1))
+    a, _ = over.replicas
+    assert over.any_idle(MODEL, 0.0)
+    a.sent(0, 0.0)
+    assert not over.any_idle(MODEL, 0.0)  # where one attempt fills it, a free slot is what others may need
+    assert not over.any_idle("unknown", 0.0)
+    a.in_flight = 0
+    take_down(over, "a")
+    assert not over.any_idle(MODEL, 0.0)
+
+
 def test_what_a_slot_is_worth_is_known_where_a_replicas_slots_are() -> None:
     over = router(pool("a", max_concurrency=4), pool("b"))
     a, b = over.replicas
