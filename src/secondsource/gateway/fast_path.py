@@ -55,7 +55,7 @@ class Notes(Protocol):
         """Tell them."""
 
 
-class Patience:
+class BackOff:
     """How many reads must pass whole, one after another, before the pump is asked: more after each time in vain.
 
     A stream of two kinds of event in turn would go to and fro with every one of them.
@@ -88,6 +88,7 @@ class FastPath:
 
     __slots__ = (
         "_after",
+        "_back_off",
         "_before",
         "_between_tokens_s",
         "_clock",
@@ -95,7 +96,6 @@ class FastPath:
         "_longest",
         "_notes",
         "_passed_whole",
-        "_patience",
         "_pump",
         "_relay",
         "_writer",
@@ -113,7 +113,7 @@ class FastPath:
         *,
         between_tokens_s: float,
         event_limit: int,
-        patience: Patience,
+        back_off: BackOff,
         pump: Pump | None = None,
     ) -> None:
         self.shape = shape
@@ -127,7 +127,7 @@ class FastPath:
         self._between_tokens_s = between_tokens_s
         self._longest = event_limit
         self._pump = pump
-        self._patience = patience
+        self._back_off = back_off
         self._passed_whole = 0  # reads, one after another
 
     def take(self, data: bytes) -> int:
@@ -178,7 +178,7 @@ class FastPath:
         """
         writer = self._writer
         pump = self._pump
-        if pump is None or self._patience.lasts(self._passed_whole) or writer.get_write_buffer_size():
+        if pump is None or self._back_off.lasts(self._passed_whole) or writer.get_write_buffer_size():
             return None
         if _encrypted(upstream) or _encrypted(writer):
             self._pump = None
@@ -193,12 +193,12 @@ class FastPath:
         if passage is None:
             self._pump = None  # full, or the shape is too long for it: not to be asked again for every event
         else:
-            self._patience.asked()
+            self._back_off.asked()
         return passage
 
     def passed_on(self, texts: RawTexts, ago_s: float) -> None:
         """Note events that the pump has passed on, the last of them `ago_s` seconds ago."""
-        self._patience.rewarded()
+        self._back_off.rewarded()
         self._delivered.add_texts(self.shape.index, texts)
         self._relay.tokens_out += texts.events
         self._clock.wait_for_more(self._between_tokens_s - ago_s)

@@ -6,10 +6,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,9 +19,9 @@ from secondsource.gateway.attempts.attempt import Attempt
 from secondsource.gateway.authentication import NOBODY, Authentication, Principal
 from secondsource.gateway.client import ClientConnection, Lines, Request
 from secondsource.gateway.connections import Connections
+from secondsource.gateway.endings import Ended, Endings
 from secondsource.gateway.entrance import Entrance
 from secondsource.gateway.exchange import Exchange, Observer
-from secondsource.gateway.exchange_line import line_of
 from secondsource.gateway.feedback import Feedback
 from secondsource.gateway.fleet_clients import FleetClients
 from secondsource.gateway.forwarding import forwarded_lines
@@ -40,8 +38,8 @@ from secondsource.gateway.place import Place, ProcessBooks
 from secondsource.gateway.plain_answers import ENDPOINTS, HEALTH_PATHS, PlainAnswers, unknown_model
 from secondsource.gateway.pump.pump import Pump, start_pump
 from secondsource.gateway.recipient import Recipient
-from secondsource.gateway.request_log import RequestLine, RequestLog, short_line
-from secondsource.gateway.tracing import Tracing, start_tracing
+from secondsource.gateway.request_log import RequestLog, short_line
+from secondsource.gateway.tracing import start_tracing
 from secondsource.gateway.wire.errors import error_body
 from secondsource.gateway.wire.request import Ask, Endpoint, RequestError, parse_request
 from secondsource.policy.failover import Failover
@@ -56,14 +54,6 @@ HOUSEKEEPING_S = 1.0
 SETTLING_PART = 0.1  # of the time for a stop, up to so many seconds: for the books
 SETTLING_S = 2.0
 TELL = b"x-secondsource-tell"
-
-
-class Ended(NamedTuple):
-    """A request that is over and has yet to be logged."""
-
-    exchange: Exchange
-    status: int
-    duration_s: float
 
 
 class Service(Observer):
@@ -85,9 +75,7 @@ class Service(Observer):
         self._parity = ParityVerdicts(fleet)
         self._parity.refresh(self.router)
         self.log = RequestLog(Path(fleet.state_dir), worker=0 if place is None else place.number)
-        self._tracing: Tracing | None = None
         self.exchanges: dict[str, Exchange] = {}
-        self._ended: list[Ended] = []  # in this turn of the loop
         self._connections = Connections(fleet.timeouts, fleet.limits.request_body)
         self._clients = FleetClients(fleet, secrets, self.router)
         self._budget = RetryBudget(time.monotonic())
@@ -98,6 +86,7 @@ class Service(Observer):
             self._office, self.books = None, place.books
             place.share_circuits(self.router)
         limiting = Limiting(fleet) if place is None else Limiting(fleet, place.make_meter, place.limits_source)
+        self._endings = Endings(self.log, self.meter, limiting, self._why_nobody)
         self._feedback = Feedback(fleet, self.router, self.meter)
         guests = PlaceTable() if place is None else place.guests
         self._entrance = Entrance(fleet, self.router, limiting, self.meter, self._start, guests)
@@ -117,6 +106,7 @@ class Service(Observer):
         self.body_limit = fleet.limits.request_body
         self.header_limit = fleet.limits.request_headers
         self._surroundings = self._clients.surroundings
+        self._endings.prompts = fleet.logging.prompts
         self._image_model = fleet.image_model or (fleet.models[0] if len(fleet.models) == 1 else None)
 
     async def reload(self, fleet: Fleet, secrets: Mapping[str, str]) -> None:
@@ -152,7 +142,7 @@ class Service(Observer):
 
     async def start(self) -> None:
         """Bind both listeners, open the ledger, start probing; raises InputError for a port that is taken."""
-        self._tracing = start_tracing(self.fleet.tracing, os.environ)
+        self._endings.tracing = start_tracing(self.fleet.tracing, os.environ)
         await self.books.start()
         try:
             self._entrance.limiting.replay(await self.books.used_so_far())
@@ -219,8 +209,8 @@ class Service(Observer):
             self.pump.close()
         await self.books.stop()
         self.log.close()
-        if self._tracing is not None:
-            await asyncio.to_thread(self._tracing.close)
+        if self._endings.tracing is not None:
+            await asyncio.to_thread(self._endings.tracing.close)
 
     async def _sweep(self) -> None:
         """Call on every exchange whose deadline has passed."""
@@ -328,7 +318,7 @@ class Service(Observer):
         """Count and log a request that never was whole, and return an id for it."""
         request_id = self._new_request_id()
         self.meter.request_refused("", status)
-        self._write_log(short_line(request_id.decode(), status, message))
+        self._endings.write([short_line(request_id.decode(), status, message)])
         return request_id
 
     def new_request_id(self) -> str:
@@ -383,7 +373,7 @@ class Service(Observer):
     ) -> Exchange:
         """Make an exchange that answers `recipient`, and let it in."""
         given = headers.get(b"traceparent")
-        trace = None if self._tracing is None else tracing.begin(given, time.time_ns())
+        trace = None if self._endings.tracing is None else tracing.begin(given, time.time_ns())
         self.meter.request_started(ask.path, ask.model, principal.lane)
         failover = ImageFailover if ask.endpoint is Endpoint.IMAGES else Failover
         exchange = Exchange(
@@ -459,28 +449,9 @@ class Service(Observer):
             int(exchange.first_token_s * 1e9),
             exchange.delivered.tokens,
         )
-        if not self._ended:
-            # Later in this turn of the loop: the last attempt is settled after its answer has left.
-            asyncio.get_running_loop().call_soon(self._log_ended)
-        self._ended.append(Ended(exchange, status, duration_s))
+        self._endings.add(Ended(exchange, status, duration_s))
 
     # -- what the log says
-
-    def _log_ended(self) -> None:
-        ended, self._ended = self._ended, []
-        at = datetime.now(UTC)
-        why_nobody, prompts = self._why_nobody(), self.fleet.logging.prompts
-        lines = [
-            line_of(one.exchange, at, one.status, one.duration_s, why_nobody=why_nobody, prompts=prompts)
-            for one in ended
-        ]
-        self.log.write(lines)
-        self.meter.log_lines_dropped = self.log.dropped
-        for one, line in zip(ended, lines, strict=True):
-            self._entrance.limiting.settle(one.exchange)
-            if self._tracing is not None and one.exchange.trace is not None:
-                self._tracing.ended(one.exchange.trace, line, one.exchange.booked)
-            one.exchange.let_go()
 
     def _why_nobody(self) -> str:
         return "ledger_unavailable" if self.books.refusing else "no_replica_available"
@@ -491,8 +462,4 @@ class Service(Observer):
         principal = self._authentication.principal_of(request) or NOBODY
         line = short_line(request_id, status, refusal, request.method.decode("latin-1"), request.path)
         told = {"tenant": principal.tenant, "lane": principal.lane, "key_id": principal.key_id}
-        self._write_log(msgspec.structs.replace(line, **told))
-
-    def _write_log(self, line: RequestLine) -> None:
-        self.log.write([line])
-        self.meter.log_lines_dropped = self.log.dropped
+        self._endings.write([msgspec.structs.replace(line, **told)])

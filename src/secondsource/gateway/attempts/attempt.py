@@ -11,7 +11,7 @@ from secondsource.gateway.attempts import habit, preparation
 from secondsource.gateway.attempts.account import Account
 from secondsource.gateway.attempts.plan import Plan
 from secondsource.gateway.attempts.preparation import REFUSING
-from secondsource.gateway.fast_path import ChunkWriter, FastPath, Patience
+from secondsource.gateway.fast_path import BackOff, ChunkWriter, FastPath
 from secondsource.gateway.upstream import Call, FetchError, Headers
 from secondsource.gateway.wire import own_count, verdicts
 from secondsource.gateway.wire.continuation import Method
@@ -85,7 +85,7 @@ class Attempt:
         self._relay: Relay | ImageRelay | None = None
         self._splice: Splice | None = None
         self._strips_ids = False
-        self._patience = Patience(plan.ask.choices)
+        self._back_off = BackOff(plan.ask.choices)
         self._paused = False
         self._unread = plan.ask.body_length if plan.ask.stream else 0  # bytes
         self._trial = 0
@@ -186,7 +186,7 @@ class Attempt:
                     self.account,
                     between_tokens_s=self.plan.between_tokens_s,
                     event_limit=self.plan.event_limit,
-                    patience=self._patience,
+                    back_off=self._back_off,
                     pump=self.plan.pump,
                 )
 
