@@ -4,8 +4,9 @@
 
 Replicas of one thread each, gateway and clients are processes of one machine: what gateway and clients take of the
 processor is missing to the replicas, and is said. Capacity is measured first, by as many clients as there are slots,
-each always asking llama.cpp itself, or given as it was measured before. Then the paid clients come alone, and after
-that the very same ones, with the same prompts at the same times, among the free ones of the surge.
+each always asking llama.cpp itself, or given as it was measured before. Then some of the paid clients come alone, with
+the same prompts at the same times as in the surge: those of its first half before it and those of its second after it.
+Then capacity is measured once more. A machine that others share is faster in one quarter of an hour than in the next.
 """
 
 import argparse
@@ -31,7 +32,9 @@ PROMISED_S = {PAID: 6.0, FREE: 20.0}  # of paid alone the slowest in a thousand 
 SIZES = Sizes(prompt=(3.7, 0.8), answer=(3.5, 0.5), most_prompt=300, most_answer=80)
 SURGE, NORMAL = 5.0, 0.5
 SETTLES_S = 20.0
-WARMS_S = 10.0
+FIRST, SECOND = 1, 2  # seeds of the surge's halves
+WARMS_S = FILLS_S = 10.0
+CAPACITY_S = 50.0
 CONTEXT_TOKENS = 1024
 WRITTEN = "llamacpp:tokens_predicted_total "  # by answers that have ended
 
@@ -88,7 +91,7 @@ def llamas(directory: Path, model: Path, count: int, slots: int, prompt_batch: i
 async def capacity(over: Llamas, seconds: float) -> tuple[float, float]:
     """Return requests and tokens a second of the replicas alone, every slot always taken."""
     random, served = Random(5), 0  # noqa: S311 -- a fixed seed
-    begins = time.monotonic() + SETTLES_S
+    begins = time.monotonic() + FILLS_S
     ends = begins + seconds
 
     async def always(port: int) -> None:
@@ -99,7 +102,7 @@ async def capacity(over: Llamas, seconds: float) -> tuple[float, float]:
             served += begins <= one.ended < ends
 
     tasks = [asyncio.create_task(always(port)) for port in over.ports for _ in range(over.slots)]
-    await asyncio.sleep(SETTLES_S)
+    await asyncio.sleep(FILLS_S)
     before = await asyncio.to_thread(over.tokens_written), time.monotonic()
     await asyncio.sleep(ends - time.monotonic())
     after = await asyncio.to_thread(over.tokens_written), time.monotonic()
@@ -127,9 +130,15 @@ class Surged:
     replicas_cpu: float = 0.0
 
 
-async def surge(over: Stand, replicas: Llamas, load: Load, seconds: float, per_s: float) -> tuple[list[Client], Surged]:
-    """Let the surge come, and measure from when it has settled to its end."""
-    running = asyncio.create_task(load.run(seconds, SURGE * per_s, seed=1))
+async def surge(
+    over: Stand, replicas: Llamas, load: Load, seconds: float, per_s: float
+) -> tuple[list[list[Client]], Surged]:
+    """Let the surge come, and measure from when it has settled to its end; returns the clients of its halves."""
+
+    async def both() -> list[list[Client]]:
+        return [await load.run(seconds / 2, SURGE * per_s, seed=seed) for seed in (FIRST, SECOND)]
+
+    running = asyncio.create_task(both())
     await asyncio.sleep(SETTLES_S)
 
     async def look() -> tuple[float, float, float, float, float]:
@@ -137,10 +146,10 @@ async def surge(over: Stand, replicas: Llamas, load: Load, seconds: float, per_s
         return time.monotonic(), written, cpu_s(over.gateway.pid), time.process_time(), replicas.cpu_s()
 
     first = await look()
-    clients = await running
+    halves = await running
     last = await look()
     took_s = last[0] - first[0]
-    return clients, Surged(*((after - before) / took_s for before, after in zip(first[1:], last[1:], strict=True)))
+    return halves, Surged(*((after - before) / took_s for before, after in zip(first[1:], last[1:], strict=True)))
 
 
 async def run(
@@ -148,30 +157,33 @@ async def run(
 ) -> dict[str, object]:
     """Run everything and return the numbers; `bears`: requests and tokens a second."""
     reads_per_s = await prompt_tokens_per_s(replicas)
-    requests_per_s, tokens_per_s = bears or await capacity(replicas, 60.0)
+    requests_per_s, tokens_per_s = bears or await capacity(replicas, CAPACITY_S)
     load = Load(over.port, TOKENS, 1, SIZES)
     await load.run(WARMS_S, NORMAL * requests_per_s)
-    alone = await load.run(alone_s, SURGE * requests_per_s, free=False, seed=1)
+    alone = [await load.run(alone_s / 2, SURGE * requests_per_s, free=False, seed=FIRST)]
     await load.run(WARMS_S, NORMAL * requests_per_s)
     began, watching = time.monotonic(), asyncio.create_task(over.watch(surge_s))
-    surging, seen_outside = await surge(over, replicas, load, surge_s, requests_per_s)
+    halves, seen_outside = await surge(over, replicas, load, surge_s, requests_per_s)
     seen = await watching
     soon = await load.run(10.0, NORMAL * requests_per_s)
     after = await load.run(20.0, NORMAL * requests_per_s)
+    alone.append(await load.run(alone_s / 2, SURGE * requests_per_s, free=False, seed=SECOND))
     await load.end(20.0)
+    again = tokens_per_s if bears else (await capacity(replicas, CAPACITY_S))[1]
+    bears_per_s = (tokens_per_s + again) / 2.0
+    by_itself, surging = [*alone[0], *alone[1]], [*halves[0], *halves[1]]
     free, obedient = of_lane(surging, FREE), Obedient.of(surging, reads_per_s)
-    same = of_lane(surging, PAID)[: len(of_lane(alone, PAID))]
     half = [one for one in seen if one[0] < began + surge_s / 2]
     found: dict[str, object] = {
         "capacity, requests/s": requests_per_s,
-        "capacity, tokens/s": tokens_per_s,
+        "capacity, tokens/s, before and after": (tokens_per_s, again),
         "offered, requests/s": len(surging) / surge_s,
         "cores of replicas, gateway, clients": tuple(
             round(one, 3) for one in (seen_outside.replicas_cpu, seen_outside.gateway_cpu, seen_outside.clients_cpu)
         ),
-        "paid requests, alone and in the surge": (len(of_lane(alone, PAID)), len(of_lane(surging, PAID))),
-        "paid in time (6 s), alone and in the surge": tuple(in_time(one, PAID, PROMISED_S) for one in (alone, surging)),
-        "tokens/s in the surge, of capacity": seen_outside.tokens_per_s / tokens_per_s,
+        "paid requests, alone and in the surge": (len(by_itself), len(of_lane(surging, PAID))),
+        "paid in time (6 s), alone and in the surge": tuple(in_time(o, PAID, PROMISED_S) for o in (by_itself, surging)),
+        "tokens/s in the surge, of capacity": seen_outside.tokens_per_s / bears_per_s,
         "free served": f"{sum(one.served for one in free)} of {len(free)}",
         "free served, the trickle and the flood": tuple(_served(free, one) for one in ("trickle", "flood")),
         "came back when told": obedient.came_back,
@@ -182,13 +194,17 @@ async def run(
         "free in time (20 s), first 10 s after, and then": tuple(in_time(o, FREE, PROMISED_S) for o in (soon, after)),
         "refused": dict(Counter(one.refused for client in surging for one in client.tries if one.refused)),
     }
+    same = [one for came, half in zip(alone, halves, strict=True) for one in of_lane(half, PAID)[: len(came)]]
+    return found | _first_tokens(by_itself, surging, same)
+
+
+def _first_tokens(alone: list[Client], surging: list[Client], same: list[Client]) -> dict[str, object]:
+    """Return how long paid's first tokens took; `same`: of the surge those who came alone too."""
+    found: dict[str, object] = {}
     for part in (0.5, 0.9, 0.99):
-        times = [ttft_s(one, PAID, part) for one in (alone, surging, same)]
-        found[f"paid TTFT p{100 * part:.0f}, alone, in the surge, the very same in the surge, s"] = times
-        found[f"paid TTFT p{100 * part:.0f}, times alone: all, the very same"] = (
-            times[1] / times[0],
-            times[2] / times[0],
-        )
+        name, times = f"paid TTFT p{100 * part:.0f}", [ttft_s(one, PAID, part) for one in (alone, surging, same)]
+        found[f"{name}, alone, in the surge, the very same in the surge, s"] = times
+        found[f"{name}, times alone: all, the very same"] = (times[1] / times[0], times[2] / times[0])
     return found
 
 
