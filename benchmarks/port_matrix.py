@@ -9,6 +9,7 @@ and only the sum is right.
 
 import argparse
 import itertools
+import os
 import resource
 import sys
 import time
@@ -78,6 +79,15 @@ def asked(model: str, chip: str, catalog: Catalog, today: str, say: Callable[[st
     return msgspec.structs.replace(empty, wall_s=time.monotonic() - began, processor_s=processor_s() - spent)
 
 
+def keep_to_one(processors: list[int]) -> None:
+    """Bind the calling thread, and so the compilers that it starts, to a processor of its own, where there are enough.
+
+    Two compilers on two processors, with the threads of each on both, took 70 s where each on its own took 50 s.
+    """
+    if processors:
+        os.sched_setaffinity(0, {processors.pop()})
+
+
 def processor_s() -> float:
     """Return the seconds of the processor that this process and its ended children have used."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -117,7 +127,12 @@ def main() -> int:
     def one(pair: tuple[str, str]) -> Row:
         return asked(*pair, catalog, str(today), lambda text: None)
 
-    with arguments.rows.open("ab") as file, ThreadPoolExecutor(arguments.at_once) as pool:
+    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    bound = ours[: arguments.at_once] if arguments.at_once >= len(ours) else []
+    with (
+        arguments.rows.open("ab") as file,
+        ThreadPoolExecutor(arguments.at_once, initializer=keep_to_one, initargs=(bound,)) as pool,
+    ):
         for answered in as_completed([pool.submit(one, pair) for pair in pairs]):
             row = answered.result()
             file.write(msgspec.json.encode(row) + b"\n")

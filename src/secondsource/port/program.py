@@ -26,6 +26,10 @@ from secondsource.port.placing import cache_format
 from secondsource.port.targets import Target, gpu_text, host_bounds
 from secondsource.port.timeline import walk
 
+# LLVM's search for loops whose iterations overlap: a quarter of the time of a prefill's code for a tpu7x, and no figure
+# depends on it (docs/port.md). Programs that are kept get it.
+_FIGURES_ALONE = {"tpu7x": {"xla_jf_llvm_flags": "-tpu-enable-ssi-pipelining=false"}}
+
 
 def open_devices(target: Target) -> list[Any]:
     """Return the devices of a slice that is not there; needs libtpu, or JAX's CUDA plugin. A CPU is there."""
@@ -107,7 +111,7 @@ def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tup
     began = time.process_time()
     lowered = lower_program(job, program, depth, mesh)
     with tempfile.TemporaryDirectory() as directory:
-        executable = lowered.compile(compiler_options=telling(Path(directory)) if job.target.cycles_per_s else None)
+        executable = lowered.compile(compiler_options=compiler_options(job, Path(directory)))
         assigned = assigned_bytes(Path(directory)) if job.target.cycles_per_s else None
     seconds = time.process_time() - began
     memory = executable.memory_analysis()
@@ -128,6 +132,13 @@ def compile_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> tup
         walked=walked,
     )
     return compiled, executable
+
+
+def compiler_options(job: Job, directory: Path) -> dict[str, Any] | None:
+    """Return what XLA is told: to write down what it assigns, and to leave out what no figure depends on."""
+    if not job.target.cycles_per_s:
+        return None
+    return {**telling(directory), **({} if job.save_to else _FIGURES_ALONE.get(job.target.chip, {}))}
 
 
 def assign_program(job: Job, program: Program, depth: Depth, mesh: Mesh) -> Assigned:

@@ -29,7 +29,7 @@ class Lowered:
         if self._error is not None:
             raise self._error
         (self._directory / "m.after_optimizations-buffer-assignment.txt").write_text(TEXT, "utf-8")
-        (self._directory / "m.after_optimizations_after_buffer_assignment.txt").write_text("HloModule m", "utf-8")
+        (self._directory / "m.after_optimizations-buffer-assignment-values.txt").write_text("HloModule m", "utf-8")
 
 
 def test_temporaries_are_those_of_hbm(tmp_path: Path) -> None:
