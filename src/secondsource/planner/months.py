@@ -1,23 +1,30 @@
 """Find a plan month by month, and a bound above the relaxation's, where few units of many offers are wanted.
 
-Whole units are chosen on the model without routes (`planner.projection`). A few months come first, each with all months
-before it fixed; what a unit started there costs and saves later is read from the relaxation's prices, so that a
-commitment is not judged by its first month alone. The months between are filled in backwards (`planner.between`). A
-month by itself is a small model, which is searched nearly to its end; that finds good plans where rounding all months
-at once does not. Several courses are taken, with other months first. The bound is `planner.bounds`.
+Whole units are chosen on the model without routes (`planner.projection`), by a beam search (`planner.beam`), narrow at
+first and then wider. Where that does not come near enough, or cannot be used, courses are taken: a few months come
+first, each with all months before it fixed; what a unit started there costs and saves later is read from the
+relaxation's prices, so that a commitment is not judged by its first month alone. The months between are filled in
+backwards (`planner.between`). A month by itself is a small model, which is searched nearly to its end. Several courses
+are taken, with other months first. The bound is `planner.bounds`.
 """
 
+import math
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from secondsource.planner.beam import find_starts
 from secondsource.planner.between import Fleet, carry_on, fill_between, fleet_of
 from secondsource.planner.bounds import Bound, raise_bound
+from secondsource.planner.ground import lay_out
 from secondsource.planner.projection import Projection, later_costs, reduced_costs
 from secondsource.planner.solve import Effort, Solution, Status, solve_centrally, solve_linear
 from secondsource.planner.windows import Searched, Setting, search_window, window_of
 
+# Fleets kept in each month, and how many times as long as the one before a search is taken to last.
+_WIDTHS = ((1, 1.0), (30, 1.0), (300, 1.0), (1000, 4.0), (3000, 3.0), (9000, 3.0))
+_PATIENT = 30  # up to this many a search goes on to its end where there is no plan yet
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
 # Months that are chosen first, as parts of all but the last one, which is chosen as well: one row for each course.
 _ANCHORS = (
@@ -36,6 +43,7 @@ _FAIR = 2.0  # even parts of it: what a month may take that is chosen by itself
 _LEAST_MONTH_S = 0.3
 _NEAR = 0.1  # of a month's even part of the gap asked for: how near each search comes
 _ALONE = 0.5  # of the time: what the plan is searched for where the bound has to wait for it
+_ROOM = 0.2  # of the time: when less is spent on a beam search that does not come near enough, courses are taken
 _ROUTING = 0.06  # of the time: what is kept for the routes in the end
 _LEAST_ROUTING_S = 10.0
 
@@ -62,7 +70,12 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
         prover.start()
     try:
         part = 1.0 if effort.threads > 1 else _ALONE
-        course = _best_course(setting, relaxation, replace(effort, seconds=part * effort.seconds), bound)
+        limited = replace(effort, seconds=part * effort.seconds)
+        course = _beam(setting, relaxation, limited, bound)
+        spent = time.monotonic() - began
+        if course is None or (spent < _ROOM * limited.seconds and not _close(course, relaxation, bound, effort.gap)):
+            rest = replace(limited, seconds=limited.seconds - spent)
+            course = _better(course, _best_course(setting, relaxation, rest, bound))
         while prover.is_alive() and time.monotonic() - began < effort.seconds * (1 - _ROUTING):
             if course is None or _close(course, relaxation, bound, effort.gap):
                 break
@@ -80,6 +93,38 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
 
 def _close(course: Course, relaxation: Solution, bound: Bound, gap: float) -> bool:
     return course.cost - relaxation.bound - bound.raised <= gap * abs(course.cost)
+
+
+def _better(one: Course | None, other: Course | None) -> Course | None:
+    return min((course for course in (one, other) if course), key=lambda course: course.cost, default=None)
+
+
+def _beam(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) -> Course | None:
+    """Return the best of several beam searches, each wider than the last."""
+    projection = setting.projection
+    if projection.model.variables.ordered:  # units that come several at once are not added one by one
+        return None
+    ends_at = time.monotonic() + effort.seconds * (1 - _ROUTING)
+    ground = lay_out(projection, relaxation)
+    say = effort.progress or (lambda _: None)
+    best: Course | None = None
+    took = 0.0
+    for width, longer in _WIDTHS:
+        began = time.monotonic()
+        patient = best is None and width <= _PATIENT  # a plan that is late is better than none
+        if not patient and began + longer * took > ends_at:
+            break
+        if best and _close(best, relaxation, bound, effort.gap):
+            break
+        starts = find_starts(ground, width, math.inf if patient else ends_at, say)
+        took = time.monotonic() - began
+        if starts is not None:
+            point = ground.point(starts)
+            cost = sum(cost * value for cost, value in zip(projection.sparse.cost, point, strict=True))
+            if best is None or cost < best.cost:
+                best = Course(point, cost)
+                say(f"whole units: {width} ways at once found ${cost * 1000:,.0f}")
+    return best
 
 
 def _setting(projection: Projection, relaxation: Solution, gap: float) -> Setting:

@@ -28,6 +28,7 @@ from secondsource.planner.sparse import Sparse
 WHOLE_AT_ONCE = 600  # whole variables up to which the model is searched whole at once
 SMALL_UNDER = 5e4  # thousands of dollars
 _TINY = 1e-6
+_PATIENCE = 4.0  # times the time asked for: what the relaxation may take of it
 _INNER = 0.8  # of the gap asked of the plan: asked of a search, whose own bound is higher
 
 
@@ -74,9 +75,12 @@ def search(model: Model, target: Target) -> Found | None:
         return max(1.0, target.seconds - (time.monotonic() - began))
 
     say("solving the relaxation")
-    relaxation, central = solve_relaxation(model.sparse, Effort(seconds=left(), threads=target.threads))
+    patience = _PATIENCE * target.seconds  # late is better than none: there is no plan without the relaxation
+    relaxation, central = solve_relaxation(model.sparse, Effort(seconds=patience, threads=target.threads))
     if relaxation.status is Status.INFEASIBLE:
         return None
+    if relaxation.status is not Status.OPTIMAL:  # it proves nothing, and no search can start from it
+        return Found((), math.inf, 0.0, relaxation, time.monotonic() - began)
     gap = gap_for(relaxation.objective) if target.gap is None else target.gap
     say(f"relaxation: no plan costs less than ${relaxation.objective * 1000:,.0f}")
     found = Found((), math.inf, relaxation.bound, relaxation, 0.0)

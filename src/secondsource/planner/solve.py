@@ -78,8 +78,11 @@ def solve_relaxation(model: Sparse, effort: Effort) -> tuple[Solution, Solution]
     highs = _load_central(model, effort)
     _run(highs)
     central = _read(highs, relaxed=True)
-    if central.status is not Status.OPTIMAL:
+    if central.status is Status.INFEASIBLE:
         return central, central
+    if central.status is not Status.OPTIMAL:  # the middle was not reached; a corner may be
+        corner = solve_linear(model, effort)
+        return corner, corner
     middle = highs.getSolution()
     _run(highs, work=lambda: highs.crossover(middle))
     corner = _read(highs, relaxed=True)
