@@ -26,6 +26,7 @@ PIPED_WIDTH = 160  # a pipe has no width of its own
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, print, store; 0 where a chip asked for compiles and holds the model, 1 where none does."""
+    _check(arguments)
     today = datetime.now(UTC).date()
     catalog = load_catalog(None, today)
     model = find_model(arguments.model)
@@ -44,6 +45,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(report.yes for report in reports) else 1
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse at once what would fail after minutes of compiling."""
+    if arguments.seconds <= 0:
+        raise InputError(f"--seconds {arguments.seconds:g}: expected more than 0")
+    if arguments.picture is not None and not arguments.picture.resolve().parent.is_dir():
+        raise InputError(f"--picture {arguments.picture}: there is no directory {arguments.picture.resolve().parent}")
+    if arguments.save_executable is not None:
+        try:
+            arguments.save_executable.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--save-executable {arguments.save_executable}: a directory that can be written was expected: {error}"
+            ) from None
+
+
 def _require_compiler_of(chip: Chip) -> None:
     module = "jax_plugins.xla_cuda12" if is_gpu(chip) else "libtpu"
     try:
@@ -59,8 +75,6 @@ def _require_compiler_of(chip: Chip) -> None:
 
 def _ask(arguments: argparse.Namespace, model: NamedModel, chip: Chip) -> Ask:
     save = arguments.save_executable
-    if save is not None:
-        save.mkdir(parents=True, exist_ok=True)
     return Ask(
         model=model,
         chip=chip,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,7 @@ from secondsource.engine.config import ModelConfig
 from secondsource.engine.families import FAMILIES, Family
 
 _Numbers = Mapping[str, object]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Rope(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,14 +28,14 @@ class _Rope(msgspec.Struct, frozen=True, kw_only=True):
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that are read, with transformers' own defaults where a model may leave them out."""
 
-    num_hidden_layers: int
-    hidden_size: int
-    num_attention_heads: int
-    intermediate_size: int
-    vocab_size: int
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    max_position_embeddings: int = 131_072
+    num_hidden_layers: _Count
+    hidden_size: _Count
+    num_attention_heads: _Count
+    intermediate_size: _Count
+    vocab_size: _Count
+    num_key_value_heads: _Count | None = None
+    head_dim: _Count | None = None
+    max_position_embeddings: _Count = 131_072
     rms_norm_eps: float = 1e-6
     rope_theta: float | None = None
     rope_local_base_freq: float = 10_000.0
@@ -64,6 +66,12 @@ def config_huggingface(document: _Numbers, where: str = "config.json") -> ModelC
         raise InputError(f"{where}: {error}; a Hugging Face config.json was expected") from error
     if read.attention_bias or read.mlp_bias:
         raise InputError(f"{where}: attention_bias or mlp_bias is true; layers with biases are not supported")
+    kv_heads = read.num_key_value_heads or read.num_attention_heads
+    if read.num_attention_heads % kv_heads:
+        raise InputError(
+            f"{where}: num_attention_heads is {read.num_attention_heads}, and a multiple of num_key_value_heads "
+            f"({kv_heads}) was expected"
+        )
     tied = read.tie_word_embeddings
     if tied is None:
         tied = document.get("tie_word_embeddings", family.scales_embedding) is True
@@ -75,7 +83,7 @@ def config_huggingface(document: _Numbers, where: str = "config.json") -> ModelC
         layers=read.num_hidden_layers,
         width=read.hidden_size,
         heads=read.num_attention_heads,
-        kv_heads=read.num_key_value_heads or read.num_attention_heads,
+        kv_heads=kv_heads,
         head_width=head_width,
         feed_forward_width=read.intermediate_size,
         vocabulary=read.vocab_size,

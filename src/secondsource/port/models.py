@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from secondsource.core.errors import InputError
+from secondsource.core.strict_toml import suggestion
 from secondsource.engine.config import ModelConfig
 from secondsource.engine.config_huggingface import config_huggingface
 from secondsource.profiles.architecture import Architecture
@@ -15,6 +16,8 @@ from secondsource.profiles.models import one_model, parse_models, shipped_models
 
 _HUGGING_FACE = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gemma-3": "Gemma3ForCausalLM"}
 _ROPE_BASES = {"llama-2": 1e4, "llama": 5e5, "smollm2": 1e5, "qwen3": 1e6, "gemma-3": 1e6}
+
+_FILES = "a GGUF file, a Hugging Face directory or a config.json"
 
 
 class NamedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +38,13 @@ def find_model(text: str) -> NamedModel:
         return _from_json(path, path.resolve().parent.name if path.stem == "config" else path.stem)
     if path.suffix == ".gguf" or path.is_file():
         return _from_gguf(path)
-    found = one_model(text, known_models())
+    if text.startswith((".", "/")):
+        raise InputError(f"MODEL {text}: there is no such file or directory; {_FILES} was expected, or a known name")
+    try:
+        found = one_model(text, known_models())
+    except InputError:
+        nearest = suggestion(text, portable_names())
+        raise InputError(f"MODEL {text}: no model of that name, and {_FILES} is taken too; {nearest}") from None
     return NamedModel(name=found.name, config=_config(found), architecture=found, source=found.source)
 
 

@@ -61,7 +61,12 @@ def test_chips_side_by_side(compiler: FakeCompiler, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nobody-70b", "--chip", "tpu-v6e"], 'no numbers for the model "nobody-70b"'),
+        (["lama-3.1-70b", "--chip", "tpu-v6e"], "lama-3.1-70b: no model of that name"),
+        (["lama-3.1-70b", "--chip", "tpu-v6e"], 'did you mean "llama-3.1-70b"?'),
+        (["./nothing-here", "--chip", "tpu-v6e"], "./nothing-here: there is no such file or directory"),
+        (["llama-3.1-8b", "--chip", "tpu-v6e", "--picture", "/nothing/here.svg"], "there is no directory /nothing"),
+        (["llama-3.1-8b", "--chip", "tpu-v6e", "--save-executable", "/dev/null"], "a directory that can be written"),
+        (["llama-3.1-8b", "--chip", "tpu-v6e", "--seconds", "0"], "--seconds 0"),
         (["llama-3.1-8b", "--chip", "mi300x"], "no compiler for"),
         (["llama-3.1-8b", "--chip", "tpu-v6e", "--chips", "5"], "power of two"),
         (["llama-3.1-8b", "--chip", "tpu-v6e", "--prompt", "0"], "--prompt 0"),

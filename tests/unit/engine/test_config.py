@@ -41,6 +41,8 @@ def test_llama_3_1s_scaling_leaves_high_frequencies_and_divides_low_ones_by_the_
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' found"),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"attention_bias": True}, "biases"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 3}, "multiple of num_key_value_heads"),
     ],
 )
 def test_a_config_that_is_not_ours_is_told_so(change: dict[str, object], text: str) -> None:
