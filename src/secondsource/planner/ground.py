@@ -63,7 +63,8 @@ class Ground:
         months = numpy.arange(len(starts) + 1)
         so_far = numpy.concatenate([numpy.zeros((1, starts.shape[1])), starts.cumsum(axis=0)])
         ended = numpy.maximum(0, months[1:, None] - self.terms[None, :])
-        return so_far[1:] - numpy.take_along_axis(so_far, ended, axis=0)
+        units: Numbers = so_far[1:] - numpy.take_along_axis(so_far, ended, axis=0)
+        return units
 
     def point(self, starts: NDArray[numpy.int64]) -> list[float]:
         """Return the projection's point of the units started."""
@@ -213,9 +214,9 @@ def _take_in(ground: Ground, month: int, worth: dict[tuple[str, int], float] | N
         return
     dense = [_dense_cut(ground, cut) for cut in new]
     prices = [worth.pop((cut.tag.subject, month), 0.0) if worth else 0.0 for cut in new]
-    rows.rates = numpy.concatenate([rows.rates, [rates for rates, _ in dense]])
-    rows.asked = numpy.concatenate([rows.asked, [asked for _, asked in dense]])
-    rows.prices = numpy.concatenate([rows.prices, prices])
+    rows.rates = numpy.concatenate([rows.rates, numpy.array([rates for rates, _ in dense])])
+    rows.asked = numpy.concatenate([rows.asked, numpy.array([asked for _, asked in dense])])
+    rows.prices = numpy.concatenate([rows.prices, numpy.array(prices)])
     rows.cuts += len(new)
 
 

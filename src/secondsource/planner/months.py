@@ -8,7 +8,6 @@ backwards (`planner.between`). A month by itself is a small model, which is sear
 are taken, with other months first. The bound is `planner.bounds`.
 """
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -22,9 +21,9 @@ from secondsource.planner.projection import Projection, later_costs, reduced_cos
 from secondsource.planner.solve import Effort, Solution, Status, solve_centrally, solve_linear
 from secondsource.planner.windows import Searched, Setting, search_window, window_of
 
-# Fleets kept in each month, and how many times as long as the one before a search is taken to last.
-_WIDTHS = ((1, 1.0), (30, 1.0), (300, 1.0), (1000, 4.0), (3000, 3.0), (9000, 3.0))
-_PATIENT = 30  # up to this many a search goes on to its end where there is no plan yet
+# Of each beam search: fleets kept in each month, the time that has to be left, by that of the one before it, and what
+# part of it it may have. The narrow ones find rows that the wide ones then need not find.
+_WIDTHS = ((1, 1.0, 1.0), (30, 1.0, 0.5), (300, 1.0, 1.0), (1000, 0.5, 1.0), (3000, 0.5, 1.0), (9000, 0.5, 1.0))
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
 # Months that are chosen first, as parts of all but the last one, which is chosen as well: one row for each course.
 _ANCHORS = (
@@ -109,14 +108,11 @@ def _beam(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) 
     say = effort.progress or (lambda _: None)
     best: Course | None = None
     took = 0.0
-    for width, longer in _WIDTHS:
+    for width, longer, part in _WIDTHS:
         began = time.monotonic()
-        patient = best is None and width <= _PATIENT  # a plan that is late is better than none
-        if not patient and began + longer * took > ends_at:
+        if best and (_close(best, relaxation, bound, effort.gap) or began + longer * took > ends_at):
             break
-        if best and _close(best, relaxation, bound, effort.gap):
-            break
-        starts = find_starts(ground, width, math.inf if patient else ends_at, say)
+        starts = find_starts(ground, width, began + part * (ends_at - began), say)
         took = time.monotonic() - began
         if starts is not None:
             point = ground.point(starts)

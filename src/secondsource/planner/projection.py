@@ -254,7 +254,7 @@ def _keep(projection: Projection, block: Block, weights: Weights) -> bool:
     return True
 
 
-def add_missed(projection: Projection, month: int, point: Sequence[float], exact: bool) -> int:
+def add_missed(projection: Projection, month: int, point: Sequence[float] | Numbers, exact: bool) -> int:
     """Add the rows over units that a point misses in a month, and return how many.
 
     Weights found before are tried first. With `exact`, a block that keeps those is routed: where that falls short,

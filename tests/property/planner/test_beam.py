@@ -104,7 +104,7 @@ def test_units_are_in_service_for_their_term(seed: int, data: st.DataObject) -> 
     units = lay_out(projection, relaxation).in_service(starts)
     said = tuple(
         Start(offer=problem.rentals[r].key, month=month, units=int(starts[month, r]))
-        for month, r in zip(*numpy.nonzero(starts), strict=True)
+        for month, r in numpy.argwhere(starts).tolist()
     )
     for r, rental in enumerate(problem.rentals):
         assert units_in_service(problem, said)[rental.key] == [round(value) for value in units[:, r]]
