@@ -26,7 +26,7 @@ class GgufModel:
         try:
             reader = GGUFReader(path)
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise InputError(f"{path}: a GGUF file was expected: {error}") from error
+            raise InputError(f"{path}: a GGUF file was expected, and a whole one: {error}") from error
         self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
         self._tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in reader.tensors}
         self.config = self._config()
