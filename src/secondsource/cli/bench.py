@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from secondsource.cli.plan import require_solver
+from secondsource.cli.plan import multiply_on_one_thread, require_solver
 
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,6 +60,7 @@ def _add_engine(benches: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run_plan(arguments: argparse.Namespace) -> int:
     # The solver is heavy, and an extra: the other verbs start without it.
     require_solver()
+    multiply_on_one_thread()
     from secondsource.cli.bench_plan import run  # noqa: PLC0415
 
     return run(arguments)
