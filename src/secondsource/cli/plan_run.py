@@ -17,6 +17,7 @@ from secondsource.planner import melange
 from secondsource.planner.explain import explain
 from secondsource.planner.fleet_text import fleet_text
 from secondsource.planner.kept import keep, with_demand
+from secondsource.planner.known_names import refuse_later_prices
 from secondsource.planner.learn import learn
 from secondsource.planner.outlook import look_ahead
 from secondsource.planner.planning import Inputs, Planned, make_plan, plan_problem
@@ -62,6 +63,7 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
         spec = msgspec.structs.replace(spec, seconds=arguments.seconds)
     spec = with_demand(spec, _factors(arguments.demand))
     today = datetime.now(UTC).date()
+    refuse_later_prices(spec, today)
     catalog = load_catalog(spec.catalog.directory, today).with_chips(spec.chips)
     for workload in spec.workloads:
         progress.say(f"learning {workload.name} from {workload.trace.name}")
@@ -74,7 +76,7 @@ def _plan(arguments: argparse.Namespace, path: Path, text: str, progress: Progre
     explanation = None
     if arguments.explain or arguments.plot:
         explanation = explain(planned.problem, planned.model, planned.found, planned.plan, say=progress.say)
-    return make_report(spec, planned, explanation, outlook, _warnings(planned, catalog, today)), spec, planned
+    return make_report(spec, planned, explanation, outlook, _warnings(spec, planned, catalog, today)), spec, planned
 
 
 def _factors(given: list[str]) -> dict[str, float]:
@@ -90,16 +92,23 @@ def _factors(given: list[str]) -> dict[str, float]:
     return factors
 
 
-def _warnings(planned: Planned, catalog: Catalog, today: date) -> tuple[str, ...]:
+def _warnings(spec: Spec, planned: Planned, catalog: Catalog, today: date) -> tuple[str, ...]:
     """Return a warning about the prices the plan stands on that are old."""
     used = {start.offer for start in planned.plan.starts}
-    ages = sorted((offer.age_days(today), offer.name) for offer in catalog.stale(today) if offer.name in used)
+    own = {offer.name: (today - offer.as_of).days for offer in spec.offers}
+    listed = {offer.name: offer.age_days(today) for offer in catalog.stale(today)}
+    ages = {name: days for name, days in (listed | own).items() if name in used and days > STALE_AFTER_DAYS}
     if not ages:
         return ()
-    days, name = ages[-1]
+    oldest = max(ages, key=lambda name: ages[name])
+    newer = (
+        "ask for today's, and put it into the SPEC"
+        if oldest in own
+        else "`secondsource catalog refresh` may have newer ones"
+    )
     return (
         f"{len(ages)} of the prices it stands on are more than {STALE_AFTER_DAYS} days old, the oldest "
-        f"{days} ({name}); `secondsource catalog refresh` may have newer ones",
+        f"{ages[oldest]} ({oldest}); {newer}",
     )
 
 

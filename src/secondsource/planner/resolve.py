@@ -7,6 +7,7 @@ from secondsource.catalog.records import Catalog, Offer
 from secondsource.core.demand import SizeClass
 from secondsource.core.errors import InputError, NoAnswerError
 from secondsource.core.strict_toml import suggestion
+from secondsource.planner.known_names import check_known
 from secondsource.planner.learn import Learnt
 from secondsource.planner.problem import Basis, Demand, Limit, Loss, LossKind, Problem, Rental, ShareCap
 from secondsource.planner.rates import RateOf
@@ -166,7 +167,7 @@ def _check_served(asked: list[_Asked], rates: Mapping[str, tuple[float, ...]]) -
 
 def _rentals(spec: Spec, catalog: Catalog) -> tuple[tuple[Rental, ...], dict[str, _Pool]]:
     vendors = {name: chip.vendor for chip in catalog.chips for name in (chip.name, *chip.aliases)}
-    _check_chips(spec, vendors)
+    check_known(spec, catalog)
     leads = {supplier.name: supplier.lead_months for supplier in spec.suppliers}
     rentals: dict[str, Rental] = {}
     pools: dict[str, _Pool] = {}
@@ -196,24 +197,6 @@ def _rentals(spec: Spec, catalog: Catalog) -> tuple[tuple[Rental, ...], dict[str
     if not rentals:
         raise InputError("nothing may be rented: [catalog] leaves no offer and there are no [[offers]]")
     return tuple(rentals[name] for name in sorted(rentals)), pools
-
-
-def _check_chips(spec: Spec, vendors: Mapping[str, str]) -> None:
-    own = {offer.chip for offer in spec.offers if offer.vendor}
-    known = sorted({*vendors, *own})
-    named = [("catalog.chips", chip) for chip in spec.catalog.chips]
-    named += [("catalog.exclude_chips", chip) for chip in spec.catalog.exclude_chips]
-    named += [(f"offers.{number}", offer.chip) for number, offer in enumerate(spec.offers) if not offer.vendor]
-    named += [(f"rates.{number}", rate.chip) for number, rate in enumerate(spec.rates)]
-    named += [(f"deliveries.{number}", delivery.chip) for number, delivery in enumerate(spec.deliveries)]
-    named += [(f"limits.{number}", limit.chip) for number, limit in enumerate(spec.limits) if limit.chip]
-    for where, chip in named:
-        if chip not in known:
-            place = spec.words.get(f"place.{where}", "")
-            raise InputError(
-                f'{place}: no chip "{chip}" in the catalogue; {suggestion(chip, known)} '
-                f"For a chip of your own, add [[offers]] with its vendor and profile_chip."
-            )
 
 
 def _check_held(spec: Spec, rentals: Mapping[str, Rental]) -> None:
@@ -256,6 +239,7 @@ def _as_spec(offer: Offer, vendors: Mapping[str, str]) -> OfferSpec:
         first_month=0,
         max_units=None,
         min_units=0,
+        as_of=offer.as_of,
     )
 
 

@@ -4,6 +4,7 @@ Rates are requests/s (images/s for an image class) at the busiest time of a mont
 in nano-dollars; months are written `YYYY-MM`. The text form and its errors live in `planner.spec_file`.
 """
 
+from datetime import date
 from pathlib import Path
 
 from secondsource.catalog.records import Chip
@@ -92,6 +93,7 @@ class OfferSpec(Record, frozen=True, kw_only=True):
     first_month: int
     max_units: int | None
     min_units: int
+    as_of: date  # when its price was read
 
 
 class HeldSpec(Record, frozen=True, kw_only=True):

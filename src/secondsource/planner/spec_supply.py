@@ -47,7 +47,7 @@ def _offer(table: Table, months: tuple[str, ...]) -> OfferSpec:
     region = table.optional("region", rules.NAME, "any")
     terms = "spot" if spot else f"{term}-months" if term else "on-demand"
     table.required("source", rules.TEXT)
-    table.required("as_of", rules.AS_OF)
+    as_of = table.required("as_of", rules.AS_OF)
     found = OfferSpec(
         name=f"{supplier}/{region}/{chip}/{chips}/{terms}",
         supplier=supplier,
@@ -62,6 +62,7 @@ def _offer(table: Table, months: tuple[str, ...]) -> OfferSpec:
         first_month=month_index(table, "available_from", months, 0),
         max_units=table.optional("max_units", rules.UNITS, None),
         min_units=table.optional("min_units", rules.UNITS, 0),
+        as_of=as_of,
     )
     table.finish()
     return found

@@ -8,6 +8,11 @@ from secondsource.core.toml_lines import index_lines
 from secondsource.planner.constraints import demand_key
 from secondsource.planner.spec import DemandSpec, Spec
 
+_NAMING = (
+    *(("catalog", key) for key in ("chips", "exclude_chips", "suppliers", "exclude_suppliers", "regions", "exclude")),
+    *(("survive", key) for key in ("suppliers", "vendors")),
+)
+
 
 def spell_out(spec: Spec, text: str, origin: str) -> Spec:
     """Return the SPEC with the words of its statements, each ending in its place in the file."""
@@ -47,8 +52,10 @@ def spell_out(spec: Spec, text: str, origin: str) -> Spec:
     for key, items in {**tables, "limits": spec.limits}.items():
         for number in range(len(items)):
             words[f"place.{key}.{number}"] = place(key, number)
-    for path in (("catalog", "chips"), ("catalog", "exclude_chips"), ("survive", "suppliers"), ("survive", "vendors")):
-        words[f"place.{'.'.join(path)}"] = place(*path)
+    for table, key in _NAMING:
+        words[f"place.{table}.{key}"] = place(table, key)
+    for supplier in spec.suppliers:
+        words[f"place.suppliers.{supplier.name}"] = place("suppliers", supplier.name)
     return msgspec.structs.replace(spec, words=words)
 
 

@@ -113,8 +113,15 @@ def test_a_limit_that_binds_later_is_named_with_its_month(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('chip = "tpu-v6e"', 'chip = "tpu-v66"', r"SPEC.toml:58: no chip \"tpu-v66\" in the catalogue; did you mean"),
+        ('chip = "tpu-v6e"', 'chip = "tpu-v66"', r"SPEC.toml:58: no chip \"tpu-v66\" in the catalogue .* did you mean"),
         ("suppliers = true", 'suppliers = ["ibm"]', r"SPEC.toml:82: nothing can be rented of supplier \"ibm\""),
+        ("suppliers.azure", "suppliers.azur", r"SPEC.toml:78: no supplier \"azur\" .* did you mean \"azure\""),
+        ("[futures]", '[[limits]]\nsupplier = "gpc"\nmax_chips = 8\n[futures]', r"no supplier \"gpc\" .* \"gcp\""),
+        ("[futures]", '[[deliveries]]\nchip = "tpu-v6e"\nsupplier = "gpc"\nfrom = "2027-02"\n[futures]', r"\"gcp\""),
+        ("use = false", 'exclude_suppliers = ["azurre"]', r"SPEC.toml:\d+: no supplier \"azurre\""),
+        ("use = false", 'regions = ["us-eats"]', r"SPEC.toml:\d+: no region \"us-eats\""),
+        ("use = false", 'exclude = ["azure/any"]', r"SPEC.toml:\d+: no offer \"azure/any\""),
+        ("as_of = 2026-05-20", "as_of = 2100-05-20", r"SPEC.toml:\d+: offers\[0\].as_of: 2100-05-20 is after today"),
     ],
 )
 def test_unknown_names_exit_2_with_the_line(
@@ -124,6 +131,15 @@ def test_unknown_names_exit_2_with_the_line(
     code, _, err = run(capsys, str(spec))
     assert code == 2
     assert re.search(says, err)
+
+
+def test_an_old_price_of_the_specs_own_is_said_to_be_old(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    spec.write_text(SMALL.replace("as_of = 2026-05-20", "as_of = 2022-05-20"))
+    code, out, _ = run(capsys, str(spec), "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert code == 0
+    assert re.match(r"[23] of the prices it stands on are more than 180 days old, the oldest \d{4} \(", warning)
+    assert "ask for today's" in warning
 
 
 def test_risk_trades_cost_for_fewer_misses(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
