@@ -5,6 +5,7 @@ closes without a byte is a failure like any other: the replica may have read it,
 """
 
 import asyncio
+import socket
 import ssl
 import time
 from typing import Protocol
@@ -389,14 +390,24 @@ class ReplicaClient:
             call.abort()
 
     async def connect(self) -> UpstreamConnection:
-        """Return a new connection; raises OSError."""
-        target = self.target
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(self), target.host, target.port, ssl=target.tls
-        )
-        self._open.add(connection)
-        return connection
+        """Return a new connection, to the first of the replica's addresses that takes one; raises OSError."""
+        target, loop = self.target, asyncio.get_running_loop()
+        failed = OSError(f"{target.host} has no address")
+        # Looked up here: a look-up that `create_connection` was cancelled in fails later, and is logged as nobody's.
+        for *_, address in await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM):
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self),
+                    *address[:2],
+                    ssl=target.tls,
+                    server_hostname=target.host if target.tls else None,
+                )
+            except OSError as error:
+                failed = error
+                continue
+            self._open.add(connection)
+            return connection
+        raise failed
 
     def take(self) -> UpstreamConnection | None:
         """Return a kept connection, the one used last, or None."""

@@ -83,8 +83,8 @@ def answering(*answers: bytes, close: bool = False) -> Callable[..., Awaitable[N
     return serve
 
 
-def client_of(replica: Replica, connect_s: float = 2.0) -> ReplicaClient:
-    return ReplicaClient(Target(f"http://127.0.0.1:{replica.port}", "secret", None), connect_s)
+def client_of(replica: Replica, connect_s: float = 2.0, host: str = "127.0.0.1") -> ReplicaClient:
+    return ReplicaClient(Target(f"http://{host}:{replica.port}", "secret", None), connect_s)
 
 
 async def get(client: ReplicaClient, limit: int = 1000) -> Fetched:
@@ -152,6 +152,21 @@ def test_a_target_keeps_its_path_and_its_port() -> None:
         b"GET /base/v1/models HTTP/1.1\r\nhost: host.test:90\r\n"
     )
     assert (Target("https://h", None, None).port, Target("http://h", None, None).port) == (443, 80)
+
+
+async def test_a_name_is_looked_up_and_each_of_its_addresses_tried() -> None:
+    async with listening(answering(OK)) as replica:  # at 127.0.0.1 alone; where there is IPv6, ::1 is tried first
+        client = client_of(replica, host="localhost")
+        assert (await get(client)).body == b"ok"
+        client.close()
+
+
+async def test_nobody_at_any_address_is_one_failure() -> None:
+    async with listening(answering(OK)) as replica:
+        client = client_of(replica, host="localhost")
+    with pytest.raises(FetchError) as refused:
+        await get(client)
+    assert refused.value.outcome is Outcome.CONNECT_FAILED
 
 
 async def test_a_connection_is_kept_and_used_again() -> None:
