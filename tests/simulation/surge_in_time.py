@@ -63,7 +63,6 @@ class Scenario:
     surge_s: float = 600.0
     after_s: float = 60.0
     obeys: float = 0.2
-    patience_s: float = PATIENCE_S  # who is told to wait longer does not come back
     leaves: float = 0.02  # clients that hang up while they wait
     free: bool = True  # false: paid alone
     replicas: int = 4
@@ -216,7 +215,7 @@ class SurgeWorld:
         client.told += 1
         client.end = refused.reason
         comes_back = client.told > 1 or self._chance.random() < self.scenario.obeys
-        if client.lane == FREE and comes_back and wait_s <= self.scenario.patience_s:
+        if client.lane == FREE and comes_back and wait_s <= PATIENCE_S:
             client.told_at, client.promised = self.now, self.now + wait_s
             self.at(client.promised, lambda: self.try_once(client))
 

@@ -132,10 +132,9 @@ class Admission:
         if room.free and not self._before(state) and self._may_run(state, room, now):
             ticket.predicted_s = request.first_token_s
             return self._run(ticket, now)
-        own_s = self._wait_s(state, request.tenant, request.work, now)
-        wait_s = own_s if due else state.places.passed_s(request.tenant, own_s, now)
+        wait_s = self._wait_s(state, request.tenant, request.work, now)
         ticket.predicted_s = wait_s + request.first_token_s
-        if not due and not self._in_time(state, ticket, own_s, limit):
+        if not due and not self._in_time(state, ticket, limit, now):
             return self._send_away(state, ticket, Reason.TTFT, wait_s, now)
         if not self._make_place(state, due=due, now=now):
             return self._send_away(state, ticket, Reason.QUEUE_FULL, wait_s, now)
@@ -259,11 +258,12 @@ class Admission:
         own = state.queue.work_before(tenant) / state.shares.share(tenant)
         return (ahead + min(own, state.queue.work)) / self._rate_for(state, now)
 
-    def _in_time(self, state: _LaneState, ticket: Ticket, own_s: float, limit: float) -> bool:
-        """Return whether one who comes anew may wait: a few always, more only while nobody is promised anything."""
+    def _in_time(self, state: _LaneState, ticket: Ticket, limit: float, now: float) -> bool:
         if ticket.predicted_s > limit:
             return False
-        return own_s <= GAP_FILL * limit or not state.places.promises(ticket.tenant)
+        wait_s = ticket.predicted_s - ticket.first_token_s
+        booked_s = state.places.booked_until(ticket.tenant) - now
+        return booked_s + ticket.first_token_s <= limit or wait_s <= GAP_FILL * limit
 
     def _make_place(self, state: _LaneState, *, due: bool, now: float) -> bool:
         """Make room in the queues: worse lanes give way to better ones, and those who come anew to those promised."""

@@ -79,23 +79,6 @@ def test_who_comes_back_when_told_goes_before_its_tenants_others() -> None:
     assert over.take(ONE, 12.0) is waiting
 
 
-def test_while_anybody_is_promised_a_time_few_of_that_tenant_wait_who_come_anew() -> None:
-    over = admission()
-    for _ in range(10):
-        let_in(over, ask(work=4.0))
-    told = refused(over, ask(work=4.0, fingerprint=5))
-    for _ in range(10):
-        over.take(ONE, 9.0)
-    assert let_in(over, ask(work=8.0), now=9.0).state is State.WAITING
-    assert refused(over, ask(work=1.0, fingerprint=6), now=9.0).reason is Reason.TTFT  # though it might be in time
-    assert let_in(over, ask(tenant="globex"), now=9.0).state is State.WAITING
-    assert [over.take(ONE, 10.0) is None for _ in range(3)] == [False, False, True]
-    for now in (told.retry_after_s + 20.0, told.retry_after_s + 60.0):
-        over.tick(now)  # nobody came
-    let_in(over, ask(work=8.0), now=100.0)
-    assert let_in(over, ask(work=1.0), now=100.0).state is State.WAITING
-
-
 def test_one_whose_client_left_is_never_taken() -> None:
     over = admission()
     gone, stays = let_in(over, ask()), let_in(over, ask())

@@ -35,7 +35,7 @@ def test_a_guest_is_known_to_every_worker_and_served_once() -> None:
     assert two.claim(7, 10.0) == (Arrival.DUE, at)
     assert one.claim(7, 10.0).arrival is Arrival.NEW
     one.sweep(20.0)
-    assert (len(one), one.shows_up("acme", 10.0)) == (0, 1.0)  # it did come, if elsewhere
+    assert (len(one), one.shows_up) == (0, 1.0)  # it did come, if elsewhere
 
 
 def test_what_a_dead_worker_promised_is_forgotten_and_nobody_elses() -> None:

@@ -203,5 +203,5 @@ def test_what_a_slot_is_worth_is_known_where_a_replicas_slots_are() -> None:
 
 def test_slots_beyond_enough_are_those_that_no_replica_needs_to_be_busy() -> None:
     over = router(pool("a", max_concurrency=8), pool("b", max_concurrency=2), pool("c"))
-    assert over.beyond_enough(MODEL) == int(8 - ENOUGH + 2 - ENOUGH)
+    assert over.beyond_enough(MODEL) == int(8 - ENOUGH)
     assert over.beyond_enough("unknown") == 0

@@ -365,7 +365,9 @@ def test_kill_9_while_appending_loses_and_doubles_nothing(tmp_path: Path, absorb
     assert interrupted & settlements == set()
     assert recovered.interrupted == len(interrupted)
     assert all(rows[key][2] == 2 for key in interrupted & {key for kind, key in reported if kind == "noted"})
-    assert ledger.irregularities() == dict.fromkeys(ledger.irregularities(), 0)
+    irregular = ledger.irregularities()
+    assert irregular.pop("torn_lines") <= 1  # a write across two pages may be cut by the kill; it was never reported
+    assert not any(irregular.values())
     ledger.close()
 
 
