@@ -20,7 +20,8 @@ from benchmarks.prefix_affinity import BLOCK_TOKENS, PROMPT_TOKENS_PER_S, TOKEN_
 
 from secondsource.core.fleet import Fleet, Pool, Supplier
 from secondsource.policy.prefix_affinity import MOST_DEPTH
-from secondsource.policy.routing import Need, Replica, Router, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Need, Router, Wanted
 
 BYTES_PER_TOKEN = 4
 LEARNING = 0.05

@@ -4,7 +4,8 @@ from random import Random
 from typing import Any
 
 from secondsource.core.fleet import Continuation, Fleet, Pool, Supplier
-from secondsource.policy.routing import Replica, Router
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Router
 
 MODEL = "chat"
 

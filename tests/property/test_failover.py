@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Outcome
 from secondsource.policy.failover import MOST_ATTEMPTS, Failover, Next, Verdict
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import FLOOR_PER_S, LONGEST_SAVING_S, RetryBudget
-from secondsource.policy.routing import Replica, Router, Wait
+from secondsource.policy.routing import Router, Wait
 from tests.fleets import MODEL, pool, router
 
 FAILURES = tuple(outcome for outcome in Outcome if outcome is not Outcome.OK)

@@ -15,7 +15,7 @@ from secondsource.core.records import Settled
 from secondsource.gateway.fast_path import ChunkWriter, ends_a_chunk
 from secondsource.gateway.upstream import ReplicaClient, Target, UpstreamConnection
 from secondsource.gateway.wire.event_shape import inner_text, shape_of
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 from tests.fleets import pool
 from tests.streams import Json, ask, chunk, counts, cuts, pieces_of, says, stream
 from tests.unit.gateway.stage import Connection, Stage

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from secondsource.core.fleet import Continuation, Pool
 from secondsource.core.records import Outcome
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.routing import Replica, Router, Wait, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Router, Wait, Wanted
 from tests.fleets import MODEL, pool, router
 
 NOW = 100.0

@@ -16,8 +16,9 @@ from secondsource.core.records import Kind, Outcome
 from secondsource.policy.accounting import ShareClock
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.failover import MOST_ATTEMPTS, Failover, Next, Verdict
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import FLOOR_PER_S, LONGEST_SAVING_S, RATIO, RetryBudget
-from secondsource.policy.routing import Replica, Router, Wait
+from secondsource.policy.routing import Router, Wait
 from tests.fleets import MODEL, fleet, pool
 
 SIGNS_OF_LIFE = frozenset({Outcome.OK, Outcome.CALLER_ERROR, Outcome.PREFILL_REFUSED})

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondsource.policy.prefix_affinity import BOUND, PrefixAffinity, prefix_blocks
-from secondsource.policy.routing import Need, Replica, Router, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Need, Router, Wanted
 from tests.fleets import MODEL, fleet, pool
 
 REPLICAS = 8

@@ -12,7 +12,8 @@ import highspy
 import pytest
 
 from secondsource.core.fleet import Cap, Fleet, Supplier
-from secondsource.policy.routing import Need, Replica, Router, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Need, Router, Wanted
 from secondsource.policy.supplier_share import SupplierShares
 from tests.fleets import MODEL, pool
 

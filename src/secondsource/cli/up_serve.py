@@ -19,7 +19,7 @@ from secondsource.gateway.garbage import collect_in_short_passes
 from secondsource.gateway.service import Service
 from secondsource.gateway.workers.coordinator import Coordinator
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 
 _STARTING = "is starting; the others serve meanwhile"
 _STATES = {

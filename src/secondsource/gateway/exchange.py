@@ -34,7 +34,8 @@ from secondsource.policy.expectation import Expected, Size
 from secondsource.policy.failover import Failover, Next, Verdict
 from secondsource.policy.fair_queue import Ticket
 from secondsource.policy.limits import Reservation
-from secondsource.policy.routing import Need, Replica, Wait
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Need, Wait
 
 LONGEST_POLL_S = 0.25  # while waiting, look again at least this often: a replica may have become free
 STATUS = {

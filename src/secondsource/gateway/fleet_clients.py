@@ -11,7 +11,8 @@ from secondsource.gateway.exchange import Surroundings, made_at
 from secondsource.gateway.probe import make_clients
 from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.upstream import ReplicaClient
-from secondsource.policy.routing import Replica, Router
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Router
 
 
 class FleetClients:

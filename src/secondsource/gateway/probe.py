@@ -12,7 +12,7 @@ from secondsource.core.records import Outcome
 from secondsource.gateway.upstream import Fetched, FetchError, ReplicaClient, Target
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.concurrency import LoadReport, read_vllm_metrics
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 
 PROBE_EVERY_S = 5.0
 LOAD_EVERY_S = 1.0  # of a replica that tells its load

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Kind, Outcome
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import RetryBudget
-from secondsource.policy.routing import ANY, Replica, Router, Wait, Wanted
+from secondsource.policy.routing import ANY, Router, Wait, Wanted
 
 MOST_FRUITLESS = 8  # attempts in a row that brought the client nothing
 MOST_ATTEMPTS = 24

@@ -3,8 +3,9 @@
 from secondsource.core.records import Outcome
 from secondsource.policy.failover import Failover, Verdict
 from secondsource.policy.image_jobs import MADE_NOTHING, MOST_ATTEMPTS
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import RetryBudget
-from secondsource.policy.routing import Replica, Router
+from secondsource.policy.routing import Router
 
 
 class ImageFailover(Failover):

@@ -10,12 +10,10 @@ from random import Random
 from typing import NamedTuple
 
 from secondsource.core.fleet import Continuation, Fleet, Pool
-from secondsource.policy.accounting import ShareClock
-from secondsource.policy.batching import Batching
-from secondsource.policy.circuit import Circuit, CircuitState
-from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
+from secondsource.policy.circuit import CircuitState
 from secondsource.policy.prefix_affinity import PrefixAffinity
-from secondsource.policy.reading import Reading, ReadingSpeed, better_soon, with_least_to_read
+from secondsource.policy.reading import better_soon, with_least_to_read
+from secondsource.policy.replica import PoolState, Replica
 from secondsource.policy.supplier_share import SupplierShares
 
 MANY = 10**9  # attempts: where nothing bounds them
@@ -25,142 +23,6 @@ ENOUGH = 2.5  # attempts at a replica on average: then hardly ever has one none
 BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
 HARD_CAP_WAIT_S = 1.0
-
-
-class PoolState:
-    """A pool and what was found out about it while serving."""
-
-    __slots__ = (
-        "admitted",
-        "batching",
-        "continuation",
-        "plugged",
-        "pool",
-        "prefill_repeats",
-        "replicas",
-        "speed",
-        "virtual",
-        "workers",
-    )
-
-    def __init__(self, pool: Pool, random: Random, workers: int = 1) -> None:
-        self.pool = pool
-        self.workers = workers  # processes that ask its replicas, each with a part of their slots
-        self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
-        self.admitted = not pool.require_parity  # raised by the verdict of `secondsource parity`
-        self.plugged = True  # until the operator pulls its supplier's plug
-        self.prefill_repeats: bool | None = None  # whether a continuation begins with the given prefix
-        self.virtual = 0.0  # traffic so far over weight: the pool furthest behind is next
-        self.speed = ReadingSpeed()
-        self.batching = Batching()
-        self.replicas = tuple(Replica(self, url, random) for url in pool.replicas)
-
-    def reload(self, pool: Pool, random: Random) -> None:
-        """Take the pool as the fleet file has it now; replicas that stay keep all that is known of them."""
-        if pool.continuation is not self.pool.continuation:
-            self.continuation = pool.continuation
-        self.pool = pool
-        self.admitted = not pool.require_parity
-        known = {replica.url: replica for replica in self.replicas}
-        self.replicas = tuple(known.get(url) or Replica(self, url, random) for url in pool.replicas)
-        for replica in self.replicas:
-            replica.reload(pool)
-
-    def continuation_refused(self, *, exact: bool) -> None:
-        """Remember that this pool refuses to continue by token ids (`exact`) or by text: it is asked more simply.
-
-        Many streams cut at once are refused one after another: what they had all tried is given up once.
-        """
-        if self.continuation is Continuation.TOKENS:
-            self.continuation = Continuation.PREFILL
-        elif not exact:
-            self.continuation = Continuation.NONE
-
-
-class Replica:
-    """One running copy of a model and what is known of it."""
-
-    __slots__ = (
-        "bears",
-        "circuit",
-        "clock",
-        "context_tokens",
-        "engine",
-        "in_flight",
-        "limit",
-        "reading",
-        "report",
-        "state",
-        "url",
-    )
-
-    def __init__(self, state: PoolState, url: str, random: Random) -> None:
-        self.state = state
-        self.url = url
-        self.engine = ""  # as the replica names itself: "llamacpp", "vllm", "sglang"
-        self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
-        self.in_flight = 0
-        self.reading = Reading(state.speed)  # of streams alone
-        self.bears = ConcurrencyLimit(state.pool.max_concurrency)
-        self.limit = self.bears.limit
-        self.report = LoadReport()  # as the replica last said of itself
-        self.circuit = Circuit(random)
-        self.clock = ShareClock()
-
-    def reload(self, pool: Pool) -> None:
-        """Take what the fleet file says now of a replica of this pool."""
-        self.bears.reload(pool.max_concurrency)
-        self.limit = self.bears.limit
-        if pool.context_tokens is not None:
-            self.context_tokens = pool.context_tokens
-
-    @property
-    def pool(self) -> Pool:
-        """The pool this replica belongs to."""
-        return self.state.pool
-
-    def has_room(self) -> bool:
-        """Return whether it bears one more attempt, as far as is known."""
-        return self.in_flight < self.limit
-
-    def sent(self, size: int, now: float) -> float:
-        """Note an attempt, a stream's by its bytes and others as 0; return how many seconds others are read before."""
-        behind_s = self.reading.left_s(now)
-        self.in_flight += 1
-        self.reading.sent(size, now)
-        return behind_s
-
-    def has_read(self, size: int, now: float) -> int:
-        """Note that it has begun to answer; returns how many bytes it has yet to read: none."""
-        self.reading.read(size, now)
-        return 0
-
-    def first_token(self, took_s: float, expected_s: float, now: float) -> None:
-        """Note how long an attempt took to its first token, and how long one of its size does without any load."""
-        self.bears.answered(took_s, expected_s, self.in_flight, now)
-        self.limit = self.bears.limit
-
-    def answered(self, tokens: int, seconds: float, beside: float) -> None:
-        """Note how long an answer of so many tokens took after its first, and how many were in flight on average."""
-        most = self.pool.max_concurrency  # the limit found out changes, and what was seen under another would not fit
-        if most is not None:
-            self.state.batching.wrote(tokens, seconds, min(beside / (most * self.state.workers), 1.0))
-
-    def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
-        """Note how long a token took on average, and how long its lane promises."""
-        self.bears.wrote(per_token_s, promised_s, self.in_flight, now)
-        self.limit = self.bears.limit
-
-    def throttled(self, now: float) -> None:
-        """Note a 429; the circuit has been told."""
-        self.bears.throttled(self.in_flight + 1, now)
-        self.limit = self.bears.limit
-
-    def load_reported(self, report: LoadReport, now: float) -> None:
-        """Note what the replica says of its own load."""
-        self.report = report
-        self.bears.reported(report, self.in_flight, now)
-        self.limit = self.bears.limit
 
 
 class Need(NamedTuple):
@@ -311,8 +173,8 @@ class Router:
 
     def any_idle(self, model: str, now: float) -> bool:
         """Return whether a replica that bears several attempts has none from here."""
-        well = _well(self._tiers.get(model, ()), now)
-        return any(not one.in_flight and one.limit > ENOUGH / one.state.workers for one in well)
+        replicas = _well(self._tiers.get(model, ()), now)
+        return any(not one.in_flight and one.limit > ENOUGH / one.state.workers for one in replicas)
 
     def has_larger(self, model: str, context_tokens: int) -> bool:
         """Return whether a pool of the model takes a longer context than this."""

@@ -6,7 +6,7 @@ import msgspec
 
 from secondsource.core.fleet import Cap, Continuation
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 
 
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):

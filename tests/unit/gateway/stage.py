@@ -16,8 +16,8 @@ from secondsource.gateway.fast_path import ChunkWriter
 from secondsource.gateway.upstream import ReplicaClient, Target
 from secondsource.gateway.wire.request import Ask
 from secondsource.policy.failover import Failover
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import RetryBudget
-from secondsource.policy.routing import Replica
 from tests.fleets import MODEL, router
 from tests.streams import stream
 

@@ -13,7 +13,7 @@ from secondsource.gateway import probe
 from secondsource.gateway.probe import Prober, check_fleet, context_of, make_clients, models_in
 from secondsource.gateway.upstream import Fetched, FetchError
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 from tests.fleets import fleet, pool, router
 
 

@@ -13,8 +13,9 @@ from secondsource.policy.failover import (
     Next,
     Verdict,
 )
+from secondsource.policy.replica import Replica
 from secondsource.policy.retry_budget import RetryBudget
-from secondsource.policy.routing import Replica, Router, Wait
+from secondsource.policy.routing import Router, Wait
 from tests.fleets import MODEL, pool, replica_of, router
 
 SILENT = (Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALLED, Outcome.GARBLED)

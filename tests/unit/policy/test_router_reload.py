@@ -6,7 +6,8 @@ from collections import Counter
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Outcome
 from secondsource.policy.circuit import CircuitState
-from secondsource.policy.routing import Replica, Router, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Router, Wanted
 from tests.fleets import MODEL, fleet, pool, replica_of, router
 
 WANTED = Wanted(MODEL)

@@ -6,7 +6,8 @@ import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Outcome
-from secondsource.policy.routing import ENOUGH, Need, Replica, Router, Wait, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import ENOUGH, Need, Router, Wait, Wanted
 from tests.fleets import MODEL, pool, replica_of, router
 
 CHAT = Wanted(MODEL)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from secondsource.core.fleet import Cap, Fleet, Supplier
-from secondsource.policy.routing import HARD_CAP_WAIT_S, Need, Replica, Router, Wait, Wanted
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import HARD_CAP_WAIT_S, Need, Router, Wait, Wanted
 from tests.fleets import MODEL, pool
 
 CHEAP, DEAR = {"order": 0}, {"order": 1}

@@ -9,7 +9,7 @@ from secondsource.gateway.upstream import FetchError, ReplicaClient
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.habit import habit_request, repeats_given
 from secondsource.gateway.wire.request import Endpoint
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 
 Fetch = Callable[[str, bytes], Awaitable[bytes]]  # path and body to an answer; raises FetchError
 

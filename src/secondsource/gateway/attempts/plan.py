@@ -7,7 +7,7 @@ from secondsource.gateway.pump.pump import Pump
 from secondsource.gateway.upstream import ReplicaClient
 from secondsource.gateway.wire.continuation import Method
 from secondsource.gateway.wire.request import Ask
-from secondsource.policy.routing import Replica
+from secondsource.policy.replica import Replica
 
 
 class Plan(msgspec.Struct, frozen=True):

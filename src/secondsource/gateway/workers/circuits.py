@@ -2,7 +2,8 @@
 
 from secondsource.gateway.workers.messages import Learnt, ReplicaName, Stand, Witness
 from secondsource.policy.concurrency import LoadReport
-from secondsource.policy.routing import Replica, Router
+from secondsource.policy.replica import Replica
+from secondsource.policy.routing import Router
 from secondsource.policy.shared_circuit import CircuitDesk, SharedCircuit
 
 
