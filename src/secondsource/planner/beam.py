@@ -129,12 +129,12 @@ def _month(ground: Ground, layers: list[Fleets], width: int) -> Fleets | None:
 
 
 def _carried(ground: Ground, layers: list[Fleets]) -> Fleets:
-    """Return the fleets that run on into the month after those given; nothing at all before the first."""
-    offers = len(ground.terms)
+    """Return the fleets that run on into the month after those given, with what has to be started in it."""
+    least = ground.months[len(layers)].least
     if not layers:
-        nothing = numpy.zeros((1, offers))
         one = numpy.zeros(1)
-        return Fleets(nothing, nothing.astype(numpy.int64), one.astype(numpy.int64), one, one)
+        units = least[None, :].astype(float)
+        return Fleets(units, least[None, :].copy(), one.astype(numpy.int64), one, _keys(units))
     last = layers[-1]
     units = last.units.copy()
     at: Indexes = numpy.arange(len(units))
@@ -143,7 +143,8 @@ def _carried(ground: Ground, layers: list[Fleets]) -> Fleets:
         if ending.any():
             units[:, ending] -= layer.added[at][:, ending]
         at = layer.parent[at]
-    return Fleets(units, numpy.zeros_like(last.added), numpy.arange(len(units)), last.lost, _keys(units))
+    units += least
+    return Fleets(units, numpy.zeros_like(last.added) + least, numpy.arange(len(units)), last.lost, _keys(units))
 
 
 def _keys(units: Numbers) -> Numbers:

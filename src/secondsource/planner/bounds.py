@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from secondsource.planner.projection import Projection, add_missed
@@ -25,14 +25,26 @@ _LESS = 0.5  # of what was tried in vain is tried next
 _EXPECTED_S = 1.0  # for a first try
 _LONGER = 2.0  # times as long as a try took is expected of the next, and times as long as expected is given to it
 _NEAR = 1e-4  # of what is aimed at: how near its end a search comes
-_ROUNDING = 1e-6  # of the relaxation's cost, off the bound, for the solver's tolerances
+ROUNDING = 1e-6  # of the relaxation's cost, off the bound, for the solver's tolerances
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A plan as a projection's point, with a copy of the projection, which has the rows over units found by then."""
+
+    projection: Projection
+    point: Sequence[float]
 
 
 @dataclass(slots=True)
 class Bound:
-    """How far above the relaxation every plan is, as proved so far; one thread raises it, another reads it."""
+    """How far above the relaxation every plan is, as proved so far; one thread raises it, another reads it.
+
+    `known` is a good plan that the other thread has found.
+    """
 
     raised: float = 0.0
+    known: Known | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -77,7 +89,7 @@ def raise_bound(setting: Setting, relaxation: Solution, effort: Effort, bound: B
         if alone.status is not Status.OPTIMAL:
             return
         months.append(Month(number, alone.objective, _STEP * setting.scale))
-    base = sum(month.base for month in months) - relaxation.bound - _ROUNDING * setting.scale
+    base = sum(month.base for month in months) - relaxation.bound - ROUNDING * setting.scale
     while not bound.stop.is_set():
         left = ends_at - time.monotonic()
         open_ones = [month for month in months if not month.done]

@@ -6,6 +6,7 @@ its rows have left over (Lagrange). So months can be judged one after another, b
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy
@@ -22,7 +23,8 @@ class MonthRows:
     """One month's rows, `rates @ units >= asked`, by row and offer; the first `supply` are not about serving demand.
 
     `prices` are the relaxation's; rows found later have none. `loss` is what a start costs above its worth at those
-    prices, infinite where nothing can be started. Units of an offer in service are at most `most`.
+    prices, infinite where nothing can be started. Units of an offer in service are at most `most`,
+    and at least `least` are started.
     """
 
     rates: Numbers
@@ -31,6 +33,7 @@ class MonthRows:
     supply: int
     most: Numbers
     loss: Numbers
+    least: NDArray[numpy.int64]
     cuts: int = 0  # how many of the projection's rows over units are in
 
 
@@ -162,7 +165,8 @@ def _fill(ground: Ground, relaxation: Solution) -> None:
                 rows.append((rates, lower, max(0.0, price)))
         table = numpy.array([rates for rates, _, _ in rows]).reshape(len(rows), offers)
         asked, prices = numpy.array([row[1] for row in rows]), numpy.array([row[2] for row in rows])
-        ground.months.append(MonthRows(table, asked, prices, len(rows), most, numpy.zeros(0)))
+        least = _bounds(ground, month, sparse.column_lower).astype(numpy.int64)
+        ground.months.append(MonthRows(table, asked, prices, len(rows), most, numpy.zeros(0), least))
         _take_in(ground, month, worth)
         own = ground.months[month]
         loss[month] -= own.prices[own.supply :] @ own.rates[own.supply :]
@@ -179,6 +183,13 @@ def _price_starts(ground: Ground, loss: Numbers) -> None:
         apart = (ground.start[month] >= 0) & (ground.start[month] != ground.service[month])
         rows.loss[apart] += cost[ground.start[month][apart]]
         rows.loss[ground.start[month] < 0] = math.inf
+        rows.loss[_bounds(ground, month, ground.projection.sparse.column_upper) <= 0] = math.inf
+
+
+def _bounds(ground: Ground, month: int, bounds: Sequence[float]) -> Numbers:
+    """Return the bounds of a month's starts, by offer; none where nothing can be started."""
+    values: Numbers = numpy.where(ground.start[month] >= 0, numpy.asarray(bounds)[ground.start[month]], 0.0)
+    return values
 
 
 def _dense(ground: Ground, row: int, rents: dict[int, Rent]) -> tuple[Numbers, float]:

@@ -18,6 +18,12 @@ class Model:
     least_order: tuple[int, ...]  # by rental
     term_months: tuple[int, ...]
 
+    @property
+    def orders_open(self) -> bool:
+        """Whether it is not yet decided of every smallest order whether it is placed."""
+        lower, upper = self.sparse.column_lower, self.sparse.column_upper
+        return any(lower[column] < upper[column] for column in self.variables.ordered.values())
+
 
 def build_model(problem: Problem) -> Model:
     """Return the deterministic model of a problem: the normal case and every loss, in every month."""

@@ -5,7 +5,7 @@ first and then wider. Where that does not come near enough, or cannot be used, c
 first, each with all months before it fixed; what a unit started there costs and saves later is read from the
 relaxation's prices, so that a commitment is not judged by its first month alone. The months between are filled in
 backwards (`planner.between`). A month by itself is a small model, which is searched nearly to its end. Several courses
-are taken, with other months first. The bound is `planner.bounds`.
+are taken, with other months first. The bound is `planner.bounds`, or `planner.bound_at_once` where the model is small.
 """
 
 import threading
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from secondsource.planner.beam import find_starts
 from secondsource.planner.between import Fleet, carry_on, fill_between, fleet_of
-from secondsource.planner.bounds import Bound, raise_bound
+from secondsource.planner.bound_at_once import is_small, raise_at_once
+from secondsource.planner.bounds import Bound, Known, raise_bound
 from secondsource.planner.ground import lay_out
 from secondsource.planner.projection import Projection, later_costs, reduced_costs
 from secondsource.planner.solve import Effort, Solution, Status, solve_centrally, solve_linear
@@ -24,6 +25,7 @@ from secondsource.planner.windows import Searched, Setting, search_window, windo
 # Of each beam search: fleets kept in each month, the time that has to be left, by that of the one before it, and what
 # part of it it may have. The narrow ones find rows that the wide ones then need not find.
 _WIDTHS = ((1, 1.0, 1.0), (30, 1.0, 0.5), (300, 1.0, 1.0), (1000, 0.5, 1.0), (3000, 0.5, 1.0), (9000, 0.5, 1.0))
+_GOOD = 300  # ways at once: what they find helps to prove how good it is
 _NONE = Solution(Status.STOPPED, 0.0, 0.0, (), ())
 # Months that are chosen first, as parts of all but the last one, which is chosen as well: one row for each course.
 _ANCHORS = (
@@ -64,7 +66,8 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
     bound = Bound()
     setting = _setting(projection, relaxation, effort.gap)
     beside = replace(setting, projection=projection.copy())
-    prover = threading.Thread(target=raise_bound, args=(beside, relaxation, effort, bound), daemon=True)
+    prove = raise_at_once if is_small(projection) else raise_bound
+    prover = threading.Thread(target=prove, args=(beside, relaxation, effort, bound), daemon=True)
     if effort.threads > 1:
         prover.start()
     try:
@@ -75,6 +78,8 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
         if course is None or (spent < _ROOM * limited.seconds and not _close(course, relaxation, bound, effort.gap)):
             rest = replace(limited, seconds=limited.seconds - spent)
             course = _better(course, _best_course(setting, relaxation, rest, bound))
+        if course and bound.known is None:
+            bound.known = Known(projection.copy(), course.point)
         while prover.is_alive() and time.monotonic() - began < effort.seconds * (1 - _ROUTING):
             if course is None or _close(course, relaxation, bound, effort.gap):
                 break
@@ -85,7 +90,7 @@ def solve_by_months(projection: Projection, relaxation: Solution, effort: Effort
             prover.join()
     if effort.threads == 1:
         bound.stop.clear()
-        raise_bound(setting, relaxation, replace(effort, seconds=effort.seconds - time.monotonic() + began), bound)
+        prove(setting, relaxation, replace(effort, seconds=effort.seconds - time.monotonic() + began), bound)
     solution = _routed(projection, course.point, effort) if course else _NONE
     return replace(solution, bound=relaxation.bound + bound.raised)
 
@@ -101,7 +106,7 @@ def _better(one: Course | None, other: Course | None) -> Course | None:
 def _beam(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) -> Course | None:
     """Return the best of several beam searches, each wider than the last."""
     projection = setting.projection
-    if projection.model.variables.ordered:  # units that come several at once are not added one by one
+    if projection.model.orders_open:  # units that come several at once are not added one by one
         return None
     ends_at = time.monotonic() + effort.seconds * (1 - _ROUTING)
     ground = lay_out(projection, relaxation)
@@ -120,6 +125,8 @@ def _beam(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) 
             if best is None or cost < best.cost:
                 best = Course(point, cost)
                 say(f"whole units: {width} ways at once found ${cost * 1000:,.0f}")
+        if best and bound.known is None and width >= _GOOD:
+            bound.known = Known(projection.copy(), best.point)
     return best
 
 

@@ -3,7 +3,8 @@
 The relaxation's bound holds for every plan. At scale its solution starts only a few of the many offers, so
 a search over those alone (each kept between its value rounded down and one above it rounded up) is small
 and nearly always comes within the gap asked for; only a small model is searched whole at once. Where few units of
-many offers are wanted, that search finds no good plan soon, and one is put together month by month as well.
+many offers are wanted, that search finds no good plan soon, and one is put together month by month as well. Where
+offers have a smallest order, which of those are placed is decided before (`planner.orders`).
 """
 
 import math
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from secondsource.planner.model import Model
 from secondsource.planner.months import solve_by_months
+from secondsource.planner.orders import Placed, place_orders
 from secondsource.planner.projection import project
 from secondsource.planner.solve import (
     Effort,
@@ -30,6 +32,7 @@ SMALL_UNDER = 5e4  # thousands of dollars
 _TINY = 1e-6
 _PATIENCE = 4.0  # times the time asked for: what the relaxation may take of it
 _INNER = 0.8  # of the gap asked of the plan: asked of a search, whose own bound is higher
+_ORDERS = 0.4  # of the time: what deciding which smallest orders are placed may take
 
 
 Stage = tuple[str, Callable[[Effort, Sequence[float]], Solution], float, bool]
@@ -81,11 +84,14 @@ def search(model: Model, target: Target) -> Found | None:
         return None
     if relaxation.status is not Status.OPTIMAL:  # it proves nothing, and no search can start from it
         return Found((), math.inf, 0.0, relaxation, time.monotonic() - began)
-    gap = gap_for(relaxation.objective) if target.gap is None else target.gap
     say(f"relaxation: no plan costs less than ${relaxation.objective * 1000:,.0f}")
-    found = Found((), math.inf, relaxation.bound, relaxation, 0.0)
+    gap = gap_for(relaxation.objective) if target.gap is None else target.gap
+    effort = Effort(seconds=_ORDERS * left(), gap=gap, threads=target.threads)
+    placed = _placed(Placed(model, relaxation, central, relaxation.bound), effort, say)
+    gap = gap_for(placed.bound) if target.gap is None else target.gap
+    found = Found((), math.inf, placed.bound, relaxation, 0.0)
     infeasible = False
-    for name, solve, share, whole in _stages(model, relaxation, central):
+    for name, solve, share, whole in _stages(model, placed):
         if found.point and (found.gap <= gap or time.monotonic() - began > target.seconds):
             break
         say(f"whole units: {name}")
@@ -112,8 +118,16 @@ def _better(found: Found, solution: Solution, whole: bool) -> Found:
     return replace(found, bound=bound)
 
 
-def _stages(model: Model, relaxation: Solution, central: Solution) -> list[Stage]:
+def _placed(open_orders: Placed, effort: Effort, say: Callable[[str], None]) -> Placed:
+    """Return a large model with its smallest orders placed, or as it is where it has none or none could be chosen."""
+    if not open_orders.model.variables.ordered or sum(open_orders.model.sparse.integer) <= WHOLE_AT_ONCE:
+        return open_orders
+    return place_orders(open_orders, effort, say) or open_orders
+
+
+def _stages(everything_of: Model, placed: Placed) -> list[Stage]:
     """Return the searches to make: name, solve, part of the time left, and whether it covers every plan."""
+    model, relaxation, central = placed.model, placed.relaxation, placed.central
 
     def near(reach: int) -> Callable[[Effort, Sequence[float]], Solution]:
         return lambda effort, point: solve_whole(_near(model, relaxation, reach, point), effort, point)
@@ -121,7 +135,8 @@ def _stages(model: Model, relaxation: Solution, central: Solution) -> list[Stage
     def diving(effort: Effort, _: Sequence[float]) -> Solution:
         return solve_by_diving(model.sparse, list(model.variables.start.values()), effort)
 
-    everything: Stage = ("every offer", lambda effort, point: solve_whole(model.sparse, effort, point), 1.0, True)
+    whole = everything_of.sparse
+    everything: Stage = ("every offer", lambda effort, point: solve_whole(whole, effort, point), 1.0, True)
     if sum(model.sparse.integer) <= WHOLE_AT_ONCE:
         return [everything]
     rounded = _rounded_up(model, relaxation)
@@ -136,10 +151,10 @@ def _stages(model: Model, relaxation: Solution, central: Solution) -> list[Stage
                 "month by month",
                 lambda effort, _: solve_by_months(projection, central, replace(effort, gap=effort.gap / _INNER)),
                 0.95,
-                True,
+                model is everything_of,  # its bound is of plans with these orders alone
             )
             stages.insert(0, by_months)
-        if not model.variables.ordered:
+        if not model.orders_open:
             stages.append(("rounding up bit by bit", diving, 0.5, False))
         stages.append(("around the best plan yet", near(1), 0.6, False))
     return [*stages, ("a wider choice around them", near(2), 0.6, False), everything]

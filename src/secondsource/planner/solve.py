@@ -54,6 +54,7 @@ class Effort:
     near: float = 1e-6  # in units of cost; the search ends at this or at `gap`
     stop: threading.Event | None = None  # set by another thread to end the search where it is
     proof: bool = False  # points are not wanted, only the bound
+    proved: Callable[[float], None] | None = None  # told the bound of a search for whole units as it rises
 
 
 def solve_linear(model: Sparse, effort: Effort) -> Solution:
@@ -111,6 +112,8 @@ def solve_whole(model: Sparse, effort: Effort, hint: Sequence[float] = ()) -> So
     _set(highs, "objective_bound", effort.limit)
     if effort.proof:
         _set(highs, "mip_heuristic_effort", 0.0)
+    if (proved := effort.proved) is not None:
+        highs.cbMipInterrupt += lambda event: proved(event.data_out.mip_dual_bound)
     if len(hint):
         known = highspy.HighsSolution()
         known.col_value = list(hint)
