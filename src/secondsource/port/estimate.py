@@ -74,16 +74,16 @@ def estimate(ask: Ask, catalog: Catalog, as_of: str, say: Callable[[str], None],
     _check(ask)
     search = _Search(ask, say, run)
     batch = ask.batch or DEFAULT_BATCH
-    fewest = search.fewest_chips(batch)
-    chips = ask.chips or (fewest.setup.target.chips if fewest else search.largest(batch))
-    measured = fewest if fewest and fewest.setup.target.chips == chips else search.measured(chips, batch)
+    last = search.fewest_chips(batch)
+    chips = ask.chips or (last.setup.target.chips if last else search.largest(batch))
+    measured = last if last and last.setup.target.chips == chips else search.measured(chips, batch)
     if ask.tpot_s is not None and measured.fits:
         measured = search.within_tpot(measured, ask.tpot_s)
     findings = Findings(
         model=ask.model,
         chip=ask.chip,
         measured=measured,
-        chips_needed=fewest.setup.target.chips if fewest else None,
+        chips_needed=last.setup.target.chips if last and last.fits and last.compiles else None,
         fitting_batch=search.fitting_batch(measured.setup.target.chips),
         ttft_s=ask.ttft_s,
         tpot_s=ask.tpot_s,
@@ -149,16 +149,19 @@ class _Search:
         return sum(held) <= setup.target.memory_bytes_per_device
 
     def fewest_chips(self, batch: int) -> Measured | None:
-        """Return the measurement on the fewest chips that hold the model; None where none do or none compiles."""
+        """Return the measurement on the fewest chips that hold the model; None where none do, by arithmetic.
+
+        Where it does not compile, or the compiler gives no answer, that is the answer: more chips would hide it. Where
+        none holds it with its temporaries, it is that of the most chips.
+        """
+        measured = None
         for chips in self._sizes(batch):
             if not self._holds(chips, batch):
                 continue
             measured = self.measured(chips, batch)
-            if measured.fits and measured.compiles:
-                return measured
-            if not measured.compiles:
-                return None
-        return None
+            if measured.fits or not measured.compiles:
+                break
+        return measured
 
     def fitting_batch(self, chips: int) -> int | None:
         """Return the largest power of two of sequences whose cache the chips hold, by arithmetic; None: not one."""

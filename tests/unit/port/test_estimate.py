@@ -1,5 +1,6 @@
 import json
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 import pytest
@@ -120,6 +121,16 @@ def test_what_does_not_compile_says_where() -> None:
     assert found.failure.where == "engine/decoder.py:9"
     assert found.chips_needed is None
     assert found.decode_step_s is None
+
+
+@pytest.mark.parametrize(("kind", "compiles"), [("refused", False), ("crashed", None), ("time", None)])
+def test_what_goes_wrong_on_the_fewest_chips_is_not_hidden_by_more(
+    kind: Literal["refused", "crashed", "time"], compiles: bool | None
+) -> None:
+    compiler = FakeCompiler(fault=Fault(kind=kind, program=None, message="no such thing"))
+    found = report(compiler, model="llama-3.1-8b")
+    assert [job.target.chips for job in compiler.jobs] == [1]
+    assert (found.chips, found.chips_needed, found.compiles) == (1, None, compiles)
 
 
 def test_each_setup_is_compiled_once() -> None:
