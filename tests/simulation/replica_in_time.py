@@ -11,9 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from secondsource.policy.accounting import ShareClock
-from secondsource.policy.reading import Reading, ReadingSpeed
-
 BYTES_PER_TOKEN = 4
 Schedule = Callable[[float, Callable[[], None]], None]
 
@@ -40,8 +37,6 @@ class SimulatedReplica:
     step_per_answer_s: float = 0.0005
     in_flight: int = 0
     tokens_ahead: int = 0  # of prompts not read yet
-    reading: Reading = field(default_factory=lambda: Reading(ReadingSpeed()))  # as a router keeps count of it
-    clock_of_shares: ShareClock = field(default_factory=ShareClock)
     tokens_written: int = 0
     _prompts: deque[Job] = field(default_factory=deque)
     _reading: bool = False
@@ -56,13 +51,8 @@ class SimulatedReplica:
         assert self.in_flight < self.slots, "more requests than slots"
         self.in_flight += 1
         self.tokens_ahead += job.prompt_tokens
-        self.reading.sent(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
         self._prompts.append(job)
         self._read()
-
-    def has_room(self) -> bool:
-        """Return whether a slot is free."""
-        return self.in_flight < self.slots
 
     def _read(self) -> None:
         if self._reading or not self._prompts:
@@ -74,7 +64,6 @@ class SimulatedReplica:
     def _has_read(self, job: Job) -> None:
         self._reading = False
         self.tokens_ahead -= job.prompt_tokens
-        self.reading.read(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
         job.first_token()
         self._advance()
         heapq.heappush(self._answers, (self._steps + job.output_tokens, next(self._order), job))
@@ -133,7 +122,6 @@ class SharingReplica(SimulatedReplica):
         assert self.in_flight < self.slots, "more requests than slots"
         self.in_flight += 1
         self.tokens_ahead += job.prompt_tokens
-        self.reading.sent(BYTES_PER_TOKEN * job.prompt_tokens, self.clock())
         self._jobs.append(_Running(job, job.prompt_tokens, job.output_tokens))
         if not self._stepping:
             self._take_step()
@@ -158,7 +146,6 @@ class SharingReplica(SimulatedReplica):
             one.unread -= tokens
             self.tokens_ahead -= tokens
             if not one.unread:
-                self.reading.read(BYTES_PER_TOKEN * one.job.prompt_tokens, self.clock())
                 one.unwritten -= 1
                 one.job.first_token()
         for one in writing:

@@ -14,21 +14,18 @@ from random import Random
 from typing import NamedTuple
 
 from secondsource.core.fleet import Lane
-from secondsource.gateway.model_queue import YIELDS
-from secondsource.policy.admission import KEPT_COSTS, NOTHING, Admission, Refused, Request, Room
-from secondsource.policy.batching import Batching
-from secondsource.policy.fair_queue import State, Ticket
-from secondsource.policy.first_token import FirstToken
-from secondsource.policy.reading import better_soon
-from secondsource.policy.routing import ENOUGH
-from tests.simulation.replica_in_time import Job, SimulatedReplica
+from secondsource.policy.admission import Refused
+from secondsource.policy.fair_queue import Ticket
+from secondsource.policy.place_table import TABLE_BYTES, PlaceTable
+from tests.simulation.replica_in_time import SimulatedReplica
+from tests.simulation.worker_in_time import Asked, Board, SimulatedWorker
 
 PAID, FREE = "paid", "free"
 LANES = (Lane(name=PAID, priority=0, ttft_s=2.0), Lane(name=FREE, priority=10, ttft_s=10.0))
 FREE_TENANTS = {"flood": 0.6, "crowd": 0.3, "middle": 0.09, "trickle": 0.01}
 PART_PAID = 0.1
 PATIENCE_S = 3600.0
-READS_S = YIELDS * 2.0
+TICK_S = 0.5
 
 
 class Speed(NamedTuple):
@@ -67,6 +64,7 @@ class Scenario:
     free: bool = True  # false: paid alone
     replicas: int = 4
     slots: int = 16
+    workers: int = 1
     kind: type[SimulatedReplica] = SimulatedReplica
     speed: Speed = SPEED
     sizes: Sizes = SIZES
@@ -127,21 +125,29 @@ class SurgeWorld:
         self._chance = Random(self.scenario.seed)  # of all else: the same clients come, whatever becomes of them
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        slots, speed = self.scenario.slots, self.scenario.speed
+        slots, speed, workers = self.scenario.slots, self.scenario.speed, self.scenario.workers
         self.replicas = [
             self.scenario.kind(self.at, lambda: self.now, slots, *speed) for _ in range(self.scenario.replicas)
         ]
-        self.admission = Admission(LANES, {}, slots * len(self.replicas), 0.0)
-        self.first_token = FirstToken(speed.prompt_tokens_per_s)
-        self.batching = Batching()
-        self.work_s = 1.0  # of a request, on average, as the router keeps it
-        self._waiting: dict[Ticket, Client] = {}
         full_step_s = speed.step_s + slots * speed.step_per_answer_s
-        self._answer_s = self.scenario.sizes.mean_answer * full_step_s  # nobody knows how long an answer will be
-
-    @property
-    def now_ns(self) -> int:
-        return int(self.now * 1e9)
+        answer_s = self.scenario.sizes.mean_answer * full_step_s  # nobody knows how long an answer will be
+        self._sends_to = Random(self.scenario.seed)
+        places = memoryview(bytearray(workers * TABLE_BYTES))
+        boards = [(replica, Board(workers)) for replica in self.replicas]
+        self.workers = [
+            SimulatedWorker(
+                number,
+                boards,
+                LANES,
+                PlaceTable(places, workers, number + 1),
+                self,
+                self._chance,
+                lambda: self.now,
+                speed.prompt_tokens_per_s,
+                answer_s,
+            )
+            for number in range(workers)
+        ]
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Let something happen then."""
@@ -190,25 +196,13 @@ class SurgeWorld:
     def try_once(self, client: Client) -> None:
         """Let a client ask."""
         client.tried_at = self.now
-        prefill_s = self.first_token.predicted_s(client.prompt_tokens)
-        work = prefill_s + self._answer_s
-        self.work_s += 0.02 * (work - self.work_s)
-        request = Request(client.tenant, client.lane, work, prefill_s, client.number + 1)
-        decision = self.admission.arrive(request, self.room(best=client.lane == PAID), self.now)
-        if isinstance(decision, Refused):
-            self.sent_away(client, decision)
-            return
-        client.ticket = decision
-        if decision.state is State.RUNNING:
-            self.start(client)
-        else:
-            self._waiting[decision] = client
-            if client.lane == FREE and self._chance.random() < self.scenario.leaves:
-                self.at(self.now + self._chance.uniform(0.0, 5.0), lambda: self.leave(client))
-        self.answer_evicted()
+        worker = self._sends_to.choice(self.workers)
+        if worker.ask(client) and client.lane == FREE and self._chance.random() < self.scenario.leaves:
+            self.at(self.now + self._chance.uniform(0.0, 5.0), lambda: self.leave(client, worker))
 
-    def sent_away(self, client: Client, refused: Refused) -> None:
+    def sent_away(self, asked: Asked, refused: Refused) -> None:
         """Tell a client when to come back, in whole seconds as HTTP does."""
+        client = self.clients[asked.number]
         self.refusals[refused.reason] += 1
         wait_s = ceil(refused.retry_after_s)
         self.retry_after_s.append(float(wait_s))
@@ -219,88 +213,39 @@ class SurgeWorld:
             client.told_at, client.promised = self.now, self.now + wait_s
             self.at(client.promised, lambda: self.try_once(client))
 
-    def leave(self, client: Client) -> None:
+    def leave(self, client: Client, worker: SimulatedWorker) -> None:
         """Let a client hang up if it still waits."""
-        if client.ticket in self._waiting:
-            del self._waiting[client.ticket]
-            self.admission.forget(client.ticket)
+        if worker.leave(client):
             client.end = "left"
 
-    # -- what a gateway does
+    # -- what a worker says
 
-    def room(self, *, best: bool = False) -> Room:
-        """Return the slots of all replicas, for the best lane or for the other."""
-        free = sum(replica.slots - replica.in_flight for replica in self.replicas)
-        soon = best and better_soon(self.replicas, self.work_s, self.now)
-        all_read = not best and not any(self._read_soon(one) for one in self.replicas if one.has_room())
-        idle = self.scenario.slots > ENOUGH and not all(replica.in_flight for replica in self.replicas)
-        return Room(free, self.scenario.slots * len(self.replicas), soon, all_read, idle)
+    def got_in(self, asked: Asked) -> None:
+        """Note that a request goes to a replica."""
+        self.clients[asked.number].got_in_at = self.now
 
-    def _read_soon(self, replica: SimulatedReplica) -> bool:
-        return replica.reading.left_s(self.now) <= READS_S
+    def began(self, asked: Asked) -> None:
+        """Note a first token."""
+        client = self.clients[asked.number]
+        client.first_token_s = self.now - client.tried_at
 
-    def start(self, client: Client) -> None:
-        """Send a paid request to the replica with least to read, a free one to the least busy, as the router does."""
-        client.got_in_at = self.now
-        having_room = [replica for replica in self.replicas if replica.in_flight < replica.slots]
-        if client.lane == PAID:
-            replica = min(having_room, key=lambda one: (one.reading.left_s(self.now), one.in_flight))
-        else:
-            least = min(replica.in_flight for replica in having_room)
-            replica = self._chance.choice([replica for replica in having_room if replica.in_flight == least])
-        predicted = self.first_token.predicted_s(client.prompt_tokens, 0, replica.tokens_ahead)
-        began, mark = self.now, replica.clock_of_shares.enter(self.now_ns)
-
-        def first_token() -> None:
-            client.first_token_s = self.now - client.tried_at
-            self.first_token.observed(predicted, self.now - began)
-            assert client.ticket is not None
-            self.admission.first_token(client.ticket, self.now)
-            self.fill()
-
-        def done() -> None:
-            assert client.ticket is not None
-            assert client.first_token_s is not None
-            writing_s = self.now - client.tried_at - client.first_token_s
-            share_s = replica.clock_of_shares.leave(self.now_ns, mark) / 1e9
-            beside = (self.now - began) / max(share_s, 1e-9)
-            self.batching.wrote(client.output_tokens, writing_s, min(beside / replica.slots, 1.0))
-            self.admission.forget(client.ticket)
-            client.end = "ok"
-            self.fill()
-
-        replica.start(Job(client.prompt_tokens, client.output_tokens, first_token, done))
-
-    def fill(self) -> None:
-        """Give free slots to those who wait."""
-        while True:
-            room = self.room(best=self.admission.waiting_in(PAID) > 0)
-            ticket = self.admission.take(room, self.now)
-            if ticket is None:
-                break
-            self.start(self._waiting.pop(ticket))
-        self.answer_evicted()
-
-    def answer_evicted(self) -> None:
-        """Tell those who waited in vain."""
-        for refused in self.admission.evicted:
-            assert refused.ticket is not None
-            self.sent_away(self._waiting.pop(refused.ticket), refused)
-        self.admission.evicted.clear()
+    def answered(self, asked: Asked) -> float:
+        """Note that a client has its answer; returns how long after its first token."""
+        client = self.clients[asked.number]
+        assert client.first_token_s is not None
+        client.end = "ok"
+        return self.now - client.tried_at - client.first_token_s
 
     def tick(self) -> None:
         """Do what is done now and then."""
-        slots = self.scenario.slots
-        least = (self.batching.most_kept(NOTHING) or 0.0) * slots
-        least_kept = int(min(least, max(slots - ENOUGH, 0.0)) * len(self.replicas))
-        self.admission.lets_idle(self.batching.most_kept(KEPT_COSTS), least_kept)
-        self.admission.tick(self.now)
-        self.answer_evicted()
-        self.fill()
+        for worker in self.workers:
+            worker.tick()
         written = sum(replica.tokens_written for replica in self.replicas)
-        self.samples.append(Sample(self.now, self.admission.waiting, self.admission.places_in(FREE), written))
+        waiting = sum(worker.admission.waiting for worker in self.workers)
+        places = sum(worker.admission.places_in(FREE) for worker in self.workers)
+        self.samples.append(Sample(self.now, waiting, places, written))
         if self.now < self.scenario.ends:
-            self.at(self.now + 0.5, self.tick)
+            self.at(self.now + TICK_S, self.tick)
 
     # -- what came of it
 

@@ -17,6 +17,7 @@ from tests.simulation.surge_in_time import (
     FREE,
     LANES,
     PAID,
+    Asked,
     Client,
     Sample,
     Scenario,
@@ -41,6 +42,7 @@ ONE_PROCESSOR = {  # llama.cpp with a small model, a thread a replica: what a sl
 FLEETS: dict[str, tuple[dict[str, Any], float]] = {  # and the requests per second that `WithoutPolicy` serves
     "4x16": ({}, 31.0),
     "4x16-slow": (AS_OVER_SOCKETS, 25.8),
+    "4x16-slow, two workers": (AS_OVER_SOCKETS | {"workers": 2}, 25.8),
     "8x8": ({"replicas": 8, "slots": 8}, 41.0),
     "2x8-one-processor": (ONE_PROCESSOR, 8.6),
 }
@@ -71,11 +73,15 @@ class WithoutPolicy(SurgeWorld):
         self.fill()
 
     def fill(self) -> None:
-        while self.line and self.room().free:
+        while self.line and any(replica.in_flight < replica.slots for replica in self.replicas):
             client = self.line.popleft()
             client.ticket = Ticket(client.tenant, client.lane, 0.0, self.now)
             client.ticket.state = State.RUNNING
-            self.start(client)
+            self.workers[0].start(client)
+
+    def answered(self, asked: Asked) -> float:
+        self.at(self.now, self.fill)
+        return super().answered(asked)
 
     def tick(self) -> None:
         self.samples.append(Sample(self.now, 0, 0, sum(replica.tokens_written for replica in self.replicas)))
@@ -98,7 +104,8 @@ def runs(seed: int, fleet: str) -> Runs:
     surge.run()
     alone = SurgeWorld(Scenario(seed, free=False, **changes), requests_per_s)
     alone.run()
-    most = WithoutPolicy(Scenario(seed, warm_s=10.0, surge_s=190.0, after_s=0.0, **changes), requests_per_s)
+    only = changes | {"warm_s": 10.0, "surge_s": 190.0, "after_s": 0.0, "workers": 1}
+    most = WithoutPolicy(Scenario(seed, **only), requests_per_s)
     most.run()
     return Runs(surge, alone, most.written_per_s(20.0, 200.0))
 

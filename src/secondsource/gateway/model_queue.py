@@ -20,6 +20,7 @@ from secondsource.policy.views import LaneView
 
 YIELDS = 0.05  # of the best lane's ttft_s: while all with room will be reading for longer, worse lanes wait
 FEW = 0.25  # of all slots: with fewer free, somebody may be sent away, and known when coming back
+NOT_LENT = 1  # slot of the other workers': one that was just left is about to be taken by its own
 
 
 class ModelQueue:
@@ -71,13 +72,12 @@ class ModelQueue:
             if not self._slots and self._router.soonest(self._model, now) - now > self._patience_s[principal.lane]:
                 self._start(exchange)  # nobody is to be had in time: it says so itself, and until when
                 return
-        free = self._slots - self._in_use
-        if not fingerprint and (admission.waiting or free <= self._slots * FEW):
+        room = self._room(now, best=principal.lane == self._lanes[0].name)
+        if not fingerprint and (admission.waiting or room.free <= self._slots * FEW):
             fingerprint = _fingerprint(exchange)
         expected = exchange.expected
         request = Request(principal.tenant, principal.lane, expected.work_s, expected.first_token_s, fingerprint)
-        best = principal.lane == self._lanes[0].name
-        decision = admission.arrive(request, self._room(max(free, 0), now, best=best), now)
+        decision = admission.arrive(request, room, now)
         if isinstance(decision, Refused):
             self._send_away(exchange, decision, not self._slots)
         else:
@@ -111,9 +111,19 @@ class ModelQueue:
         if self._waiting:
             self._fill_soon()
 
-    def _room(self, free: int, now: float, *, best: bool) -> Room:
+    def _free(self, now: float, *, best: bool) -> int:
+        """Return how many slots are free, of this worker's part, and for the best lane of those that others lend."""
+        own = self._slots - self._in_use
+        if own > self._slots * FEW or not self._router.lends:
+            return max(own, 0)
+        lent = self._router.lent(self._model, now)
+        own = max(own - lent.taken, 0)
+        return own + lent.left if best and lent.left > NOT_LENT else own
+
+    def _room(self, now: float, *, best: bool) -> Room:
         """Return what room there is for the best lane, or for another."""
-        few, router = 0 < free <= self._slots * FEW, self._router
+        free, router = self._free(now, best=best), self._router
+        few = 0 < free <= self._slots * FEW
         if best:
             return Room(free, self._slots, better_soon=few and router.better_soon(self._model, now))
         if not free:
@@ -152,10 +162,7 @@ class ModelQueue:
     def _fill(self) -> None:
         self._filling = False
         now, admission, best = time.monotonic(), self._admission, self._lanes[0].name
-        while (free := self._slots - self._in_use) > 0:
-            ticket = admission.take(self._room(free, now, best=admission.waiting_in(best) > 0), now)
-            if ticket is None:
-                break
+        while (ticket := admission.take(self._room(now, best=admission.waiting_in(best) > 0), now)) is not None:
             exchange = self._waiting.pop(ticket)
             exchange.waiting = False
             self._in_use += 1

@@ -71,7 +71,8 @@ class Service(Observer):
         self._place = place
         self._make_console = make_console
         self.meter = Meter(fleet.models, tuple(lane.name for lane in fleet.lanes))
-        self.router = Router(fleet, Random(os.urandom(16)))  # noqa: S311 -- spreads load, keeps no secret
+        chance = Random(os.urandom(16))  # noqa: S311 -- spreads load, keeps no secret
+        self.router = Router(fleet, chance, 1 if place is None else place.number)
         self._parity = ParityVerdicts(fleet)
         self._parity.refresh(self.router)
         self.log = RequestLog(Path(fleet.state_dir), worker=0 if place is None else place.number)

@@ -57,6 +57,11 @@ class ConcurrencyLimit:
         """The most attempts in flight now: a whole number, or infinity."""
         return self._limit if self._limit == inf else floor(self._limit)
 
+    @property
+    def uncut(self) -> bool:
+        """Whether all that may be in flight is borne."""
+        return self._limit >= self._most
+
     def answered(self, took_s: float, expected_s: float, in_flight: int, now: float) -> None:
         """Note an answer, or a first token, and how long one of its size was expected to take."""
         ratio = took_s / max(expected_s, 1e-3)

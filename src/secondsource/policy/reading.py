@@ -109,8 +109,8 @@ class Standing(Protocol):
     in_flight: int
     reading: Reading
 
-    def has_room(self) -> bool:
-        """Return whether it bears one more attempt."""
+    def has_room(self, *, urgent: bool = False) -> bool:
+        """Return whether it bears one more attempt; of the best lane, if urgent."""
 
 
 One = TypeVar("One", bound=Standing)
@@ -126,7 +126,7 @@ def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool
     full: list[tuple[float, int]] = []
     for replica in replicas:
         left_s = replica.reading.left_s(now)
-        if not replica.has_room():
+        if not replica.has_room(urgent=True):
             full.append((left_s, replica.in_flight))
         elif left_s <= 0.0:
             return False

@@ -1,13 +1,23 @@
 """What is known of a replica, and of the pool whose replicas are alike. Owned by the router; `now` is the caller's."""
 
+from math import inf
 from random import Random
+from typing import NamedTuple
 
 from secondsource.core.fleet import Continuation, Pool
-from secondsource.policy.accounting import ShareClock
+from secondsource.policy.accounting import ShareClock, SharedClock, Tally
 from secondsource.policy.batching import Batching
 from secondsource.policy.circuit import Circuit
 from secondsource.policy.concurrency import ConcurrencyLimit, LoadReport
 from secondsource.policy.reading import Reading, ReadingSpeed
+from secondsource.policy.worker_share import part
+
+
+class Lent(NamedTuple):
+    """Slots that workers lend each other."""
+
+    taken: int  # of this worker's own that it does not use, by others
+    left: int  # of the others' slots that nobody uses
 
 
 class PoolState:
@@ -23,11 +33,13 @@ class PoolState:
         "replicas",
         "speed",
         "virtual",
+        "worker",
         "workers",
     )
 
-    def __init__(self, pool: Pool, random: Random, workers: int = 1) -> None:
+    def __init__(self, pool: Pool, random: Random, worker: int = 1, workers: int = 1) -> None:
         self.pool = pool
+        self.worker = worker  # which of them this is: 1, 2, ...
         self.workers = workers  # processes that ask its replicas, each with a part of their slots
         self.continuation = pool.continuation  # lowered when a replica refuses a prefilled turn
         self.admitted = not pool.require_parity  # raised by the verdict of `secondsource parity`
@@ -48,6 +60,12 @@ class PoolState:
         self.replicas = tuple(known.get(url) or Replica(self, url, random) for url in pool.replicas)
         for replica in self.replicas:
             replica.reload(pool)
+
+    @property
+    def own_slots(self) -> int | None:
+        """This worker's part of the slots of each replica; None where nothing bounds them."""
+        most = self.pool.max_concurrency
+        return None if most is None else part(most, self.worker, self.workers)
 
     def continuation_refused(self, *, exact: bool) -> None:
         """Remember that this pool refuses to continue by token ids (`exact`) or by text: it is asked more simply.
@@ -74,6 +92,7 @@ class Replica:
         "reading",
         "report",
         "state",
+        "tally",
         "url",
     )
 
@@ -84,15 +103,20 @@ class Replica:
         self.context_tokens = state.pool.context_tokens  # as the fleet file says, else as the replica does
         self.in_flight = 0
         self.reading = Reading(state.speed)  # of streams alone
-        self.bears = ConcurrencyLimit(state.pool.max_concurrency)
+        self.bears = ConcurrencyLimit(state.own_slots)
         self.limit = self.bears.limit
         self.report = LoadReport()  # as the replica last said of itself
         self.circuit = Circuit(random)
         self.clock = ShareClock()
+        self.tally: Tally | None = None  # of the attempts that all workers have here; None where there is but one
+
+    def share(self, tally: Tally) -> None:
+        """Count its busy time, and its slots, as one of several workers that ask it."""
+        self.clock, self.tally = SharedClock(tally), tally
 
     def reload(self, pool: Pool) -> None:
         """Take what the fleet file says now of a replica of this pool."""
-        self.bears.reload(pool.max_concurrency)
+        self.bears.reload(self.state.own_slots)
         self.limit = self.bears.limit
         if pool.context_tokens is not None:
             self.context_tokens = pool.context_tokens
@@ -102,9 +126,22 @@ class Replica:
         """The pool this replica belongs to."""
         return self.state.pool
 
-    def has_room(self) -> bool:
-        """Return whether it bears one more attempt, as far as is known."""
-        return self.in_flight < self.limit
+    def has_room(self, *, urgent: bool = False) -> bool:
+        """Return whether it bears one more attempt, as far as is known; for the best lane in others' slots, too."""
+        if self.tally is None:
+            return self.in_flight < self.limit
+        return self._left(self.tally) > 0 and (self.in_flight < self.limit or (urgent and self.bears.uncut))
+
+    def lent(self) -> Lent:
+        """Return what workers lend each other here; nothing where nothing bounds the attempts, or less is borne."""
+        if self.tally is None or self.limit == inf:
+            return Lent(0, 0)
+        own, left = max(self.limit - self.in_flight, 0), max(self._left(self.tally), 0)
+        return Lent(int(max(own - left, 0)), int(max(left - own, 0)) if self.bears.uncut else 0)
+
+    def _left(self, tally: Tally) -> float:
+        most = self.pool.max_concurrency
+        return inf if most is None else most - self.in_flight - tally.others()
 
     def sent(self, size: int, now: float) -> float:
         """Note an attempt, a stream's by its bytes and others as 0; return how many seconds others are read before."""
@@ -127,7 +164,7 @@ class Replica:
         """Note how long an answer of so many tokens took after its first, and how many were in flight on average."""
         most = self.pool.max_concurrency  # the limit found out changes, and what was seen under another would not fit
         if most is not None:
-            self.state.batching.wrote(tokens, seconds, min(beside / (most * self.state.workers), 1.0))
+            self.state.batching.wrote(tokens, seconds, min(beside / most, 1.0))
 
     def wrote(self, per_token_s: float, promised_s: float, now: float) -> None:
         """Note how long a token took on average, and how long its lane promises."""

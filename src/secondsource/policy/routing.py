@@ -13,7 +13,7 @@ from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.prefix_affinity import PrefixAffinity
 from secondsource.policy.reading import better_soon, with_least_to_read
-from secondsource.policy.replica import PoolState, Replica
+from secondsource.policy.replica import Lent, PoolState, Replica
 from secondsource.policy.supplier_share import SupplierShares
 
 MANY = 10**9  # attempts: where nothing bounds them
@@ -57,9 +57,12 @@ class Wait(NamedTuple):
 class Router:
     """Chooses replicas; the owner of every pool's and replica's state."""
 
-    def __init__(self, fleet: Fleet, random: Random) -> None:
+    def __init__(self, fleet: Fleet, random: Random, worker: int = 1) -> None:
+        """`worker`: which of the fleet's workers chooses here, each with its own part of the replicas' slots."""
         self.random = random  # every chance that policy takes comes from here, so that a seed replays a run
-        self.pools = tuple(PoolState(pool, random, fleet.workers) for pool in fleet.pools)
+        self._worker = worker
+        self.lends = fleet.workers > 1  # slots, to other workers and from them
+        self.pools = tuple(PoolState(pool, random, worker, fleet.workers) for pool in fleet.pools)
         self.shares = SupplierShares(fleet.suppliers)
         self.breaches: Counter[str] = Counter()  # attempts beyond a soft share, by supplier
         self._tiers = _tiers_by_model(fleet, self.pools)
@@ -73,7 +76,7 @@ class Router:
         for pool in fleet.pools:
             state = known.get(_identity(pool))
             if state is None:
-                state = PoolState(pool, self.random, fleet.workers)
+                state = PoolState(pool, self.random, self._worker, fleet.workers)
                 state.virtual = level  # a new pool has nothing to catch up on
                 state.plugged = pool.supplier not in unplugged
             else:
@@ -140,6 +143,11 @@ class Router:
                     slots += replica.in_flight + 1
         return int(min(slots, MANY))
 
+    def lent(self, model: str, now: float) -> Lent:
+        """Return the slots that workers lend each other at the model's replicas."""
+        each = [replica.lent() for replica in _well(self._tiers.get(model, ()), now)]
+        return Lent(sum(one.taken for one in each), sum(one.left for one in each))
+
     def _closed(self, states: list[PoolState], now: float) -> frozenset[str]:
         """Return the suppliers that get nothing now, whoever else is full: those at a hard share."""
         suppliers = [state.pool.supplier for state in states]
@@ -187,7 +195,7 @@ class Router:
     def has(self, wanted: Wanted, now: float) -> bool:
         """Return whether a replica could be chosen now, without choosing it."""
         return any(
-            replica not in wanted.avoid and replica.circuit.allows(now) and replica.has_room()
+            replica not in wanted.avoid and replica.circuit.allows(now) and replica.has_room(urgent=wanted.need.urgent)
             for tier in self._tiers.get(wanted.model, ())
             for state in tier.states
             if _fits(state, wanted)
@@ -197,7 +205,7 @@ class Router:
     def choose(self, wanted: Wanted, now: float) -> Replica | Wait | None:
         """Return a replica, or when to ask again, or None when no replica fits even in time."""
         earliest: float | None = None
-        avoid = wanted.avoid
+        avoid, urgent = wanted.avoid, wanted.need.urgent
         over_all = self.shares.any  # whoever has room in any tier counts for the shares of the spend
         found: list[tuple[Tier, list[Usable]]] = []
         for tier in self._tiers.get(wanted.model, ()):
@@ -209,7 +217,7 @@ class Router:
                 for replica in state.replicas:
                     if avoid and replica in avoid:
                         continue
-                    if replica.circuit.allows(now) and replica.has_room():
+                    if replica.circuit.allows(now) and replica.has_room(urgent=urgent):
                         free.append(replica)
                     else:
                         ready_at = replica.circuit.ready_at(now)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from secondsource.core.fleet import Fleet, Lane, Pool
+from secondsource.core.fleet import Fleet, Lane
 
 
 def part(whole: int, worker: int, workers: int) -> int:
@@ -11,22 +11,12 @@ def part(whole: int, worker: int, workers: int) -> int:
 
 
 def share_of(fleet: Fleet, worker: int, workers: int) -> Fleet:
-    """Return the fleet as one worker serves it: attempts in flight and waiting requests are divided, all else is not.
+    """Return the fleet as one worker serves it: requests that may wait are divided, all else is not.
 
-    Limits of keys and tenants are not divided but leased (`policy.leases`); a supplier's cap that every worker keeps
-    is kept by all together.
+    Slots are divided and lent (`policy.replica`), limits of keys and tenants leased (`policy.leases`); a supplier's cap
+    that every worker keeps is kept by all together.
     """
-    return msgspec.structs.replace(
-        fleet,
-        pools=tuple(_pool(pool, worker, workers) for pool in fleet.pools),
-        lanes=tuple(_lane(lane, worker, workers) for lane in fleet.lanes),
-    )
-
-
-def _pool(pool: Pool, worker: int, workers: int) -> Pool:
-    if pool.max_concurrency is None:
-        return pool
-    return msgspec.structs.replace(pool, max_concurrency=part(pool.max_concurrency, worker, workers))
+    return msgspec.structs.replace(fleet, lanes=tuple(_lane(lane, worker, workers) for lane in fleet.lanes))
 
 
 def _lane(lane: Lane, worker: int, workers: int) -> Lane:

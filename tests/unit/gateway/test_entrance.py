@@ -51,6 +51,34 @@ async def waiting(service: Service, lane: str, count: int) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_paid_gets_in_where_other_workers_leave_slots(tmp_path: Path) -> None:
+    class Idle:
+        """The other worker, which has nothing in flight."""
+
+        def write(self, count: int) -> None:
+            pass
+
+        def others(self) -> int:
+            return 0
+
+    keys = (key("p"), key("f", "free", "guest"))
+    async with serving(tmp_path, *keys, lanes=LANES, max_concurrency=4, workers=2) as (service, replica):
+        service.router.replicas[0].share(Idle())
+        tasks = [asking(service, "f", n=number) for number in (1, 2)]
+        await replica.has(2)
+        tasks.append(asking(service, "f", n=3))
+        await waiting(service, "free", 1)
+        tasks.append(asking(service, "p", n=4))
+        await replica.has(3)
+        tasks.append(asking(service, "p", n=5))
+        await waiting(service, "paid", 1)
+        assert len(replica.arrived) == 3, "the last slot of the others is theirs"
+        replica.holds = False
+        for number in range(3):
+            replica.let_go(number)
+        assert [(await task).status for task in tasks] == [200] * 5
+
+
 async def test_paid_goes_before_free_whoever_came_first(tmp_path: Path) -> None:
     keys = (key("p"), key("f", "free", "guest"))
     async with serving(tmp_path, *keys, lanes=LANES) as (service, replica):

@@ -16,7 +16,7 @@ class Stands:
     in_flight: int
     slots: int = 16
 
-    def has_room(self) -> bool:
+    def has_room(self, *, urgent: bool = False) -> bool:
         return self.in_flight < self.slots
 
 

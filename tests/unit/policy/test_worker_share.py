@@ -13,11 +13,10 @@ from tests.fleets import fleet, pool
 def test_the_parts_are_the_whole(workers: int) -> None:
     whole = fleet(pool("a", max_concurrency=17), pool("b"), lanes=(Lane(name="paid", max_waiting=100),))
     parts = [share_of(whole, worker, workers) for worker in range(1, workers + 1)]
-    most = [part.pools[0].max_concurrency or 0 for part in parts]
-    assert sum(most) == 17
+    most = [part.lanes[0].max_waiting for part in parts]
+    assert sum(most) == 100
     assert max(most) - min(most) <= 1
-    assert sum(part.lanes[0].max_waiting for part in parts) == 100
-    assert all(part.pools[1].max_concurrency is None for part in parts)
+    assert all(part.pools == whole.pools for part in parts), "slots are divided by whoever counts them"
 
 
 def test_a_bound_that_is_less_than_the_workers_is_refused() -> None:

@@ -60,7 +60,7 @@ class WorkersPlace:
                 replica.circuit = self._circuit(name)
                 place = self.places.get(name)
                 if place is not None:
-                    replica.clock = SharedClock(Tally(self._worker.board, self.number, place))
+                    replica.share(Tally(self._worker.board, self.number, place))
                     replica.reading.share(Reads(self._worker.board, self.number, place))
 
     def _circuit(self, name: said.ReplicaName) -> SharedCircuit:

@@ -1,0 +1,54 @@
+"""Workers that share a replica's slots, in any order of what they begin and end: never more than there are."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secondsource.policy.replica import PoolState
+from tests.fleets import pool
+
+STEPS = st.lists(st.tuples(st.sampled_from(["paid", "free", "ends"]), st.integers(0, 3)), max_size=60)
+
+
+class Board:
+    """What each worker has in flight, as all see it at once."""
+
+    def __init__(self, counts: list[int], worker: int) -> None:
+        self._counts = counts
+        self._worker = worker
+
+    def write(self, count: int) -> None:
+        self._counts[self._worker] = count
+
+    def others(self) -> int:
+        return sum(self._counts) - self._counts[self._worker]
+
+
+@given(st.integers(1, 4), st.integers(1, 12), STEPS)
+def test_the_best_lane_may_have_all_and_nobody_one_twice(
+    workers: int, extra: int, steps: list[tuple[str, int]]
+) -> None:
+    slots, counts = workers + extra, [0] * workers
+    replicas = []
+    for worker in range(workers):
+        (one,) = PoolState(pool("a", max_concurrency=slots), Random(0), worker + 1, workers).replicas
+        one.share(Board(counts, worker))
+        replicas.append(one)
+    for what, number in steps:
+        worker = number % workers
+        one = replicas[worker]
+        own = one.state.own_slots or 0
+        if what == "ends":
+            one.in_flight -= one.in_flight > 0
+        elif one.has_room(urgent=what == "paid"):
+            one.in_flight += 1
+            assert what == "paid" or one.in_flight <= own, "a worse lane has slots of others"
+        else:
+            assert sum(counts) == slots or (what == "free" and one.in_flight >= own), "a free slot was refused"
+        counts[worker] = one.in_flight
+        assert sum(counts) <= slots
+        lent = [other.lent() for other in replicas]
+        for other, each in zip(replicas, lent, strict=True):
+            free_here = max((other.state.own_slots or 0) - other.in_flight, 0) - each.taken
+            assert free_here + each.left == slots - sum(counts), "a free slot is counted twice, or by nobody"
