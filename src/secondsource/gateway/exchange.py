@@ -239,6 +239,7 @@ class Exchange:
         try:
             self._observer.write(reserved, reserved)
         except JournalError as error:
+            replica.forgo()
             self._refuse(503, f"the ledger cannot be written: {error}", code="ledger_unavailable")
             return
         self._attempt = self.last = attempt = Attempt(self, plan)

@@ -139,6 +139,24 @@ class Replica:
         own, left = max(self.limit - self.in_flight, 0), max(self._left(self.tally), 0)
         return Lent(int(max(own - left, 0)), int(max(left - own, 0)) if self.bears.uncut else 0)
 
+    def claim(self) -> bool:
+        """Take a slot for an attempt that is about to be sent; False where there is none any more.
+
+        First told, then looked at: of two workers that take the last slot in the same moment, none has it.
+        """
+        if self.tally is None:
+            return True
+        self.tally.write(self.in_flight + 1)
+        if self._left(self.tally) > 0:
+            return True
+        self.forgo()
+        return False
+
+    def forgo(self) -> None:
+        """Give a slot back that was claimed, as nothing is sent."""
+        if self.tally is not None:
+            self.tally.write(self.in_flight)
+
     def _left(self, tally: Tally) -> float:
         most = self.pool.max_concurrency
         return inf if most is None else most - self.in_flight - tally.others()

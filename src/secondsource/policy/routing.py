@@ -203,7 +203,16 @@ class Router:
         )
 
     def choose(self, wanted: Wanted, now: float) -> Replica | Wait | None:
-        """Return a replica, or when to ask again, or None when no replica fits even in time."""
+        """Return a replica, or when to ask again, or None when no replica fits even in time.
+
+        The replica's slot is claimed: what is not sent there has to `forgo` it.
+        """
+        found = self._choose(wanted, now)
+        if isinstance(found, Replica) and not found.claim():
+            return Wait(now)  # another worker has just taken the last slot
+        return found
+
+    def _choose(self, wanted: Wanted, now: float) -> Replica | Wait | None:
         earliest: float | None = None
         avoid, urgent = wanted.avoid, wanted.need.urgent
         over_all = self.shares.any  # whoever has room in any tier counts for the shares of the spend

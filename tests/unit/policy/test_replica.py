@@ -13,9 +13,10 @@ class Others:
 
     def __init__(self, count: int = 0) -> None:
         self.count = count
+        self.told = 0
 
     def write(self, count: int) -> None:
-        """Nobody looks."""
+        self.told = count
 
     def others(self) -> int:
         return self.count
@@ -83,3 +84,51 @@ def test_another_bound_is_divided_again() -> None:
     assert one.has_room(urgent=True)
     one.in_flight = 16
     assert not one.has_room(urgent=True)
+
+
+def test_a_claim_is_told_before_anything_is_sent() -> None:
+    others = Others(3)
+    one = replica(8, others)
+    one.in_flight = 4
+    assert one.claim()
+    assert others.told == 5
+    others.count = 4
+    assert not one.claim(), "the eight are taken"
+    assert others.told == 4, "what it has it still has"
+    one.in_flight, others.count = 3, 4
+    assert one.claim()
+    one.forgo()
+    assert others.told == 3
+
+
+def test_of_two_that_take_the_last_slot_at_once_one_has_it() -> None:
+    counts = [3, 4]
+    won: list[bool] = []
+
+    class Racing(Others):
+        """The first worker's number; the second takes a slot, too, before the first one looks."""
+
+        def write(self, count: int) -> None:
+            counts[0] = count
+            if not won:
+                won.append(second.claim())
+
+        def others(self) -> int:
+            return counts[1]
+
+    class Second(Others):
+        """The second worker's."""
+
+        def write(self, count: int) -> None:
+            counts[1] = count
+
+        def others(self) -> int:
+            return counts[0]
+
+    first, second = replica(8, Racing()), replica(8, Second(), worker=2)
+    first.in_flight, second.in_flight = counts
+    assert first.has_room(urgent=True)
+    assert second.has_room(urgent=True)
+    taken = first.claim()
+    assert (taken, won) == (True, [False]), "the first has said so before the second looked"
+    assert counts == [4, 4]

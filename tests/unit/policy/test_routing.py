@@ -206,3 +206,20 @@ def test_slots_beyond_enough_are_those_that_no_replica_needs_to_be_busy() -> Non
     over = router(pool("a", max_concurrency=8), pool("b", max_concurrency=2), pool("c"))
     assert over.beyond_enough(MODEL) == int(8 - ENOUGH)
     assert over.beyond_enough("unknown") == 0
+
+
+def test_a_slot_that_another_worker_takes_in_the_same_moment_is_waited_for() -> None:
+    class Faster:
+        """Another worker, which says that it takes the last slot just before this one does."""
+
+        taken = 0
+
+        def write(self, count: int) -> None:
+            self.taken = 1
+
+        def others(self) -> int:
+            return self.taken
+
+    over = router(pool("main", max_concurrency=1))
+    over.replicas[0].share(Faster())
+    assert over.choose(CHAT, 7.0) == Wait(7.0)
