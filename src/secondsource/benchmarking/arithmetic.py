@@ -25,6 +25,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     p99_us: float | None
     delay_p50_us: float | None
     delay_p99_us: float | None
+    stolen: float = 0.0  # part of the windows that the gateway's core was taken away
     added_p50_us: float | None = None  # to the same percentile without a gateway
     added_p99_us: float | None = None
     rate_ratio: float | None = None  # to the baseline
@@ -66,6 +67,7 @@ def _summary(group: Sequence[Slice]) -> Summary:
         p99_us=of(lambda one: one.p99_us),
         delay_p50_us=of(lambda one: one.delay_p50_us),
         delay_p99_us=of(lambda one: one.delay_p99_us),
+        stolen=sum(one.stolen_s for one in group) / sum(one.window_s for one in group),
     )
 
 

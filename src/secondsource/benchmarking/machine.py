@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+_STEAL = 7
+
 
 def describe_machine() -> str:
     """Return processor, cores, memory, kernel and Python in one line."""
@@ -21,6 +23,18 @@ def processor(cpuinfo: str) -> str:
         if name.strip() == "model name":
             return value.strip()
     return platform.machine()
+
+
+def stolen_s(core: int, stat: str | None = None) -> float:
+    """Return the seconds that the host of this virtual machine has given to others of what a core was to have.
+
+    Of the text of /proc/stat (proc_stat(5): the eighth number is `steal`, in ticks); 0 where nothing is told.
+    """
+    for line in (_read(Path("/proc/stat")) if stat is None else stat).splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}" and len(ticks) > _STEAL:
+            return int(ticks[_STEAL]) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _read(path: Path) -> str:

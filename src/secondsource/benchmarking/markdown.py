@@ -9,6 +9,7 @@ from secondsource.benchmarking.arithmetic import Summary
 from secondsource.benchmarking.drift import Drift, Sample
 from secondsource.benchmarking.records import ROWS, Load
 
+STOLEN_MATTERS = 0.03  # of a window
 NEW_PAGE = """# Benchmarks
 
 Each section is written by the command it names, and holds on the machine it names. Compare the ratios: the gateways
@@ -58,6 +59,7 @@ def gateways_section(summaries: Sequence[Summary], absent: Mapping[str, str], se
         _stream_table(summaries),
         "Resident memory in MB after each row, in the order measured:",
         _memory_table(summaries),
+        *_stolen(summaries),
         *_remarks(summaries, absent),
         *_aims(summaries),
     ]
@@ -132,6 +134,19 @@ def _memory_table(summaries: Sequence[Summary]) -> str:
     names = [row.name for row in ROWS if any(one.row == row.name for one in summaries)]
     held = [one for one in summaries if one.rss_bytes]
     return _by_gateway(held, names, names, lambda one: (f"{one.rss_bytes / 1e6:,.0f}",))
+
+
+def _stolen(summaries: Sequence[Summary]) -> list[str]:
+    """Say how much of the gateways' core the machine's host gave to others, where it was enough to matter."""
+    known = [one for one in summaries if one.cpu_us is not None]
+    if max((one.stolen for one in known), default=0.0) < STOLEN_MATTERS:
+        return []
+    names = [row.name for row in ROWS if any(one.row == row.name for one in summaries)]
+    return [
+        "**The machine's host took core 0 away** for these parts of each window, in %; what was measured then says "
+        "little, of rates and of waits least:",
+        _by_gateway(known, names, names, lambda one: (f"{100 * one.stolen:.0f}",)),
+    ]
 
 
 def _remarks(summaries: Sequence[Summary], absent: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     p99_us: float | None
     delay_p50_us: float | None = None  # of an event, from the replica's send to the client's receive
     delay_p99_us: float | None = None
+    stolen_s: float = 0.0  # that the machine's host took the gateway's core away within the window
     example: str = ""  # the first answer that was refused
 
     @property

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from secondsource.benchmarking.loads import run_plain, run_streams
+from secondsource.benchmarking.machine import stolen_s
 from secondsource.benchmarking.peers import KEY
 from secondsource.benchmarking.records import Load, Row, Slice
-from secondsource.benchmarking.stage import Candidate
+from secondsource.benchmarking.stage import GATEWAY_CORE, Candidate
 
 _SETTLE_S = 20.0
 
@@ -21,14 +22,18 @@ class Meter:
     def __init__(self, candidate: Candidate) -> None:
         self._program = candidate.program
         self._began = 0.0
+        self._stolen_s = 0.0
         self.cpu_s = 0.0
+        self.stolen_s = 0.0
 
     def begin(self) -> None:
         """Mark the window's start."""
         self._began = self._program.cpu_s() if self._program else 0.0
+        self._stolen_s = stolen_s(GATEWAY_CORE)
 
     def end(self) -> None:
         """Mark the window's end."""
+        self.stolen_s = stolen_s(GATEWAY_CORE) - self._stolen_s
         if self._program:
             self.cpu_s = self._program.cpu_s() - self._began
 
@@ -98,6 +103,7 @@ def _plain_slice(row: Row, candidate: Candidate, number: int, scratch: Path, met
         rss_bytes=meter.rss_bytes(),
         p50_us=result.p50_us,
         p99_us=result.p99_us,
+        stolen_s=meter.stolen_s,
     )
 
 
@@ -117,6 +123,7 @@ def _stream_slice(row: Row, candidate: Candidate, number: int, _: Path, meter: M
         p99_us=_known(result.first_byte_us_p99),
         delay_p50_us=_known(result.delay_us_p50),
         delay_p99_us=_known(result.delay_us_p99),
+        stolen_s=meter.stolen_s,
         example=result.example,
     )
 

@@ -40,6 +40,15 @@ def test_a_gateway_that_lacks_a_row_has_blanks_there() -> None:
     assert "What we hold ourselves to" not in text
 
 
+def test_what_the_host_took_away_is_told_where_it_matters() -> None:
+    slices = [one_slice("vllm-router", stolen_s=0.1), one_slice("secondsource", stolen_s=0.2)]
+    assert "took core 0 away" not in gateways_section(summarise(slices, "none", "vllm-router"), {}, SETTING)
+    slices[1] = one_slice("secondsource", stolen_s=3.1)
+    text = gateways_section(summarise(slices, "none", "vllm-router"), {}, SETTING)
+    assert "took core 0 away" in text
+    assert "| vllm-router | 1 |\n| secondsource | 31 |" in text
+
+
 def test_drift_is_told_with_its_verdict() -> None:
     samples = tuple(Sample(at_s=60.0 * n, rss_bytes=50_000_000, streams=100 * n, failed=n) for n in range(61))
     drift = Drift(gateway="g", version="1", minutes=60, samples=samples, bytes_per_hour=9e6)
