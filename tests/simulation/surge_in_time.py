@@ -131,7 +131,7 @@ class SurgeWorld:
         ]
         full_step_s = speed.step_s + slots * speed.step_per_answer_s
         answer_s = self.scenario.sizes.mean_answer * full_step_s  # nobody knows how long an answer will be
-        self._sends_to = Random(self.scenario.seed)
+        self._sends_to = Random(f"{self.scenario.seed} workers")
         places = memoryview(bytearray(workers * TABLE_BYTES))
         boards = [(replica, Board(workers)) for replica in self.replicas]
         self.workers = [

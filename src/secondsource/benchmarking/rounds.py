@@ -72,6 +72,9 @@ def measure(
             with _locked(plan.locks):
                 for candidate in due:
                     say(f"round {number} of {plan.rounds}: {row.title}: {candidate.name}")
+                    for one in candidates:  # who was measured before may still answer what nobody waits for
+                        if one.program is not None:
+                            one.program.settle(_SETTLE_S)
                     done = measure_slice(row, candidate, number, plan.scratch)
                     keep(done)
                     slices.append(done)
@@ -83,7 +86,6 @@ def measure_slice(row: Row, candidate: Candidate, number: int, scratch: Path) ->
     meter = Meter(candidate)
     if candidate.program is not None:
         candidate.program.require_alive()
-        candidate.program.settle(_SETTLE_S)
     make = _plain_slice if row.load is Load.PLAIN else _stream_slice
     return make(row, candidate, number, scratch, meter)
 

@@ -45,6 +45,22 @@ def test_what_was_kept_is_not_measured_again_and_what_is_of_another_version_is(d
     assert slices[1:] == saved
 
 
+def test_whoever_was_measured_before_has_settled(done: Done, tmp_path: Path) -> None:
+    class Settling:
+        """A gateway that may still answer what nobody waits for."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def settle(self, within_s: float) -> None:
+            done.append((self.name, "settled", int(within_s)))
+
+    both = [Candidate(name=name, version="1", port=1, program=Settling(name)) for name in ("slow", "secondsource")]  # type: ignore[arg-type]  # as much of a program as is asked for
+    measure(Plan(rows=ROWS[:1], rounds=1, scratch=tmp_path), both, lambda _: None, lambda _: None)
+    settled = [("slow", "settled", 20), ("secondsource", "settled", 20)]
+    assert done == [*settled, ("plain-1", "slow", 1), *settled, ("plain-1", "secondsource", 1)]
+
+
 def test_the_locks_are_held_while_a_row_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import fcntl
 
