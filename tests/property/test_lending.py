@@ -7,22 +7,9 @@ from hypothesis import strategies as st
 
 from secondsource.policy.replica import PoolState
 from tests.fleets import pool
+from tests.tally import Tally
 
 STEPS = st.lists(st.tuples(st.sampled_from(["paid", "free", "ends"]), st.integers(0, 3)), max_size=60)
-
-
-class Board:
-    """What each worker has in flight, as all see it at once."""
-
-    def __init__(self, counts: list[int], worker: int) -> None:
-        self._counts = counts
-        self._worker = worker
-
-    def write(self, count: int) -> None:
-        self._counts[self._worker] = count
-
-    def others(self) -> int:
-        return sum(self._counts) - self._counts[self._worker]
 
 
 @given(st.integers(1, 4), st.integers(1, 12), STEPS)
@@ -33,7 +20,7 @@ def test_the_best_lane_may_have_all_and_nobody_one_twice(
     replicas = []
     for worker in range(workers):
         (one,) = PoolState(pool("a", max_concurrency=slots), Random(0), worker + 1, workers).replicas
-        one.share(Board(counts, worker))
+        one.share(Tally(counts, worker))
         replicas.append(one)
     for what, number in steps:
         worker = number % workers

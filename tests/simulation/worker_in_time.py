@@ -19,6 +19,7 @@ from secondsource.policy.replica import PoolState, Replica
 from secondsource.policy.routing import ENOUGH
 from tests.fleets import pool
 from tests.simulation.replica_in_time import BYTES_PER_TOKEN, Job, SimulatedReplica
+from tests.tally import Tally
 
 LEARNING = 0.02
 
@@ -56,17 +57,6 @@ class Board:
     def __init__(self, workers: int) -> None:
         self.in_flight = [0] * workers
         self.until = [0.0] * workers
-
-
-class _Tally:
-    def __init__(self, numbers: list[int], worker: int) -> None:
-        self._numbers, self._worker = numbers, worker
-
-    def write(self, count: int) -> None:
-        self._numbers[self._worker] = count
-
-    def others(self) -> int:
-        return sum(self._numbers) - self._numbers[self._worker]
 
 
 class _Reads:
@@ -109,7 +99,7 @@ class SimulatedWorker:
     def _standing(self, number: int, machine: SimulatedReplica, board: Board, chance: Random) -> Replica:
         (replica,) = PoolState(pool("a", max_concurrency=machine.slots), chance, number + 1, self._workers).replicas
         if self._workers > 1:
-            replica.share(_Tally(board.in_flight, number))
+            replica.share(Tally(board.in_flight, number))
             replica.reading.share(_Reads(board.until, number))
         return replica
 

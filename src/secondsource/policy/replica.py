@@ -142,7 +142,7 @@ class Replica:
     def claim(self) -> bool:
         """Take a slot for an attempt that is about to be sent; False where there is none any more.
 
-        First told, then looked at: of two workers that take the last slot in the same moment, none has it.
+        First told, then looked at: of two workers that take the last slot in the same moment, no more than one has it.
         """
         if self.tally is None:
             return True

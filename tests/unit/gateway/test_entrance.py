@@ -13,6 +13,7 @@ import pytest
 from secondsource.core.fleet import AdminListener, Allowance, Key, Lane, Listener, Tenant
 from secondsource.gateway.service import Service
 from tests.fleets import MODEL, fleet, pool
+from tests.tally import Tally
 from tests.unit.gateway.held_replica import Answered, Client, HeldReplica
 
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 40}
@@ -52,18 +53,9 @@ async def waiting(service: Service, lane: str, count: int) -> None:
 
 
 async def test_paid_gets_in_where_other_workers_leave_slots(tmp_path: Path) -> None:
-    class Idle:
-        """The other worker, which has nothing in flight."""
-
-        def write(self, count: int) -> None:
-            pass
-
-        def others(self) -> int:
-            return 0
-
     keys = (key("p"), key("f", "free", "guest"))
     async with serving(tmp_path, *keys, lanes=LANES, max_concurrency=4, workers=2) as (service, replica):
-        service.router.replicas[0].share(Idle())
+        service.router.replicas[0].share(Tally([0, 0], 0))
         tasks = [asking(service, "f", n=number) for number in (1, 2)]
         await replica.has(2)
         tasks.append(asking(service, "f", n=3))

@@ -6,25 +6,12 @@ import pytest
 
 from secondsource.policy.replica import Lent, PoolState, Replica
 from tests.fleets import pool
+from tests.tally import Tally
 
 
-class Others:
-    """What the other workers have in flight, as this one sees it."""
-
-    def __init__(self, count: int = 0) -> None:
-        self.count = count
-        self.told = 0
-
-    def write(self, count: int) -> None:
-        self.told = count
-
-    def others(self) -> int:
-        return self.count
-
-
-def replica(slots: int | None, others: Others, worker: int = 1, workers: int = 2) -> Replica:
+def replica(slots: int | None, tally: Tally, worker: int = 1, workers: int = 2) -> Replica:
     (one,) = PoolState(pool("a", max_concurrency=slots), Random(0), worker, workers).replicas
-    one.share(others)
+    one.share(tally)
     return one
 
 
@@ -39,8 +26,7 @@ def test_the_parts_of_the_workers_are_all_slots(workers: int) -> None:
 
 
 def test_the_best_lane_may_have_what_others_leave_free() -> None:
-    others = Others(1)
-    one = replica(8, others)
+    one = replica(8, Tally([0, 1], 0))
     one.in_flight = 4
     assert not one.has_room()
     assert one.has_room(urgent=True)
@@ -51,7 +37,7 @@ def test_the_best_lane_may_have_what_others_leave_free() -> None:
 
 
 def test_what_others_have_of_the_own_part_is_gone_for_all_lanes() -> None:
-    one = replica(8, Others(6))
+    one = replica(8, Tally([0, 6], 0))
     one.in_flight = 1
     assert one.has_room()
     assert one.lent() == Lent(taken=2, left=0)
@@ -61,7 +47,7 @@ def test_what_others_have_of_the_own_part_is_gone_for_all_lanes() -> None:
 
 
 def test_a_replica_that_bears_less_than_it_may_lends_nothing() -> None:
-    one = replica(8, Others(0))
+    one = replica(8, Tally([0, 0], 0))
     one.throttled(0.0)
     one.in_flight = int(one.limit)
     assert one.limit < 4
@@ -70,13 +56,13 @@ def test_a_replica_that_bears_less_than_it_may_lends_nothing() -> None:
 
 
 def test_nothing_is_lent_where_nothing_is_bounded() -> None:
-    one = replica(None, Others(1_000))
+    one = replica(None, Tally([0, 1_000], 0))
     assert one.has_room()
     assert one.lent() == Lent(0, 0)
 
 
 def test_another_bound_is_divided_again() -> None:
-    one = replica(8, Others(0), worker=2, workers=3)
+    one = replica(8, Tally([0, 0], 0), worker=2, workers=3)
     assert one.limit == 3
     one.state.reload(pool("a", max_concurrency=16), Random(0))
     assert one.limit == 5
@@ -87,48 +73,34 @@ def test_another_bound_is_divided_again() -> None:
 
 
 def test_a_claim_is_told_before_anything_is_sent() -> None:
-    others = Others(3)
-    one = replica(8, others)
+    counts = [0, 3]
+    one = replica(8, Tally(counts, 0))
     one.in_flight = 4
     assert one.claim()
-    assert others.told == 5
-    others.count = 4
+    assert counts == [5, 3]
+    counts[1] = 4
     assert not one.claim(), "the eight are taken"
-    assert others.told == 4, "what it has it still has"
-    one.in_flight, others.count = 3, 4
+    assert counts == [4, 4], "what it has it still has"
+    one.in_flight = 3
     assert one.claim()
     one.forgo()
-    assert others.told == 3
+    assert counts == [3, 4]
 
 
 def test_of_two_that_take_the_last_slot_at_once_one_has_it() -> None:
-    counts = [3, 4]
-    won: list[bool] = []
+    counts, won = [3, 4], list[bool]()
 
-    class Racing(Others):
+    class Racing(Tally):
         """The first worker's number; the second takes a slot, too, before the first one looks."""
 
         def write(self, count: int) -> None:
-            counts[0] = count
+            super().write(count)
             if not won:
                 won.append(second.claim())
 
-        def others(self) -> int:
-            return counts[1]
-
-    class Second(Others):
-        """The second worker's."""
-
-        def write(self, count: int) -> None:
-            counts[1] = count
-
-        def others(self) -> int:
-            return counts[0]
-
-    first, second = replica(8, Racing()), replica(8, Second(), worker=2)
+    first, second = replica(8, Racing(counts, 0)), replica(8, Tally(counts, 1), worker=2)
     first.in_flight, second.in_flight = counts
     assert first.has_room(urgent=True)
     assert second.has_room(urgent=True)
-    taken = first.claim()
-    assert (taken, won) == (True, [False]), "the first has said so before the second looked"
+    assert (first.claim(), won) == (True, [False]), "the first has said so before the second looked"
     assert counts == [4, 4]

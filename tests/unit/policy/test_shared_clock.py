@@ -5,27 +5,14 @@ from random import Random
 import pytest
 
 from secondsource.policy.accounting import SharedClock
+from tests.tally import Tally
 
 MILLISECOND_NS = 1_000_000
 TICK_NS = 50 * MILLISECOND_NS
 
 
-class Tally:
-    """One worker's number, beside the others'."""
-
-    def __init__(self, counts: dict[int, int], worker: int) -> None:
-        self._counts = counts
-        self._worker = worker
-
-    def write(self, count: int) -> None:
-        self._counts[self._worker] = count
-
-    def others(self) -> int:
-        return sum(count for worker, count in self._counts.items() if worker != self._worker)
-
-
 def clocks(workers: int) -> list[SharedClock]:
-    counts: dict[int, int] = {}
+    counts = [0] * workers
     return [SharedClock(Tally(counts, worker)) for worker in range(workers)]
 
 
