@@ -21,6 +21,7 @@ from secondsource.embedded.default_fleet import SOURCES, Sizing
 from secondsource.embedded.model import DEFAULT_MODEL, default_model, model_cache_directory
 from secondsource.embedded.ports import choose_free_ports, is_free
 from secondsource.embedded.supervisor import SourceChange, SourceState, Supervisor, llamacpp_source
+from secondsource.gateway.upstream import ReplicaClient, Target
 
 SMALL = Sizing(slots=2, context_per_slot=512, threads=1)
 
@@ -75,6 +76,17 @@ async def two_sources(model: Path, logs: Path, on_change: Callable[[SourceChange
         yield list(ports)
     finally:
         await supervisor.stop()
+
+
+async def test_streams_one_right_after_another_lose_no_request(model: Path, tmp_path: Path) -> None:
+    """llama.cpp's server closes after each stream, though it says that it keeps the connection."""
+    body = json.dumps({"messages": [{"role": "user", "content": "Hi."}], "stream": True, "max_tokens": 2}).encode()
+    async with two_sources(model, tmp_path, lambda _: None) as ports:
+        client = ReplicaClient(Target(f"http://127.0.0.1:{ports[0]}", None, None), 2.0)
+        for _ in range(20):
+            answer = await client.fetch(b"POST", b"/v1/chat/completions", body, 60.0, 100_000)
+            assert answer.body.endswith(b"data: [DONE]\n\n")
+        client.close()
 
 
 async def test_a_killed_source_comes_back_on_its_port_and_answers_the_same(model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import re
 import time
 from typing import Any, NamedTuple
@@ -91,9 +90,8 @@ async def play(reads: list[bytes], *, fast: bool) -> Played:
         client = ReplicaClient(Target(replica.url, None, None), 1.0)
         kept = UpstreamConnection(client)
         kept.connection_made(Wire())
-        kept.kept_since = math.inf
         connections.append(kept)
-        client.keep(kept)
+        client.keep(kept, streamed=False)
         return client
 
     connection = Client() if fast else Connection()
@@ -244,8 +242,7 @@ async def test_a_long_read_on_the_short_way_lets_others_have_their_turn() -> Non
     client = ReplicaClient(Target("http://a", None, None), 1.0)
     kept = UpstreamConnection(client)
     kept.connection_made(stage_wire)
-    kept.kept_since = math.inf
-    client.keep(kept)
+    client.keep(kept, streamed=False)
     Stage(ask(), pool("a"), connection=Client(), client_of=lambda _: client)
     events = [framed(stream(says(f" word{number}"), done=False)) for number in range(3000)]
     for read in (HEAD, *events[:3], b"".join(events[3:1000])):

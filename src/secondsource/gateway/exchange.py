@@ -166,7 +166,7 @@ class Exchange:
 
     def start(self) -> None:
         """Send the request to its first replica, or wait for one."""
-        self._go(self._failover.first(self.started))
+        self._go(self._failover.first(time.monotonic()))  # it may have waited for its turn
 
     def _go(self, found: Next | Wait | None) -> None:
         now = time.monotonic()

@@ -17,10 +17,9 @@ import msgspec
 from secondsource import __version__
 from secondsource.core.records import Outcome
 from secondsource.gateway.fast_path import FastPath, ends_a_chunk
+from secondsource.gateway.kept import Kept
 from secondsource.gateway.pump.pump import Passage
 
-KEPT_IDLE = 256
-LONGEST_IDLE_S = 4.0  # uvicorn, which serves most engines, closes after 5: a call must not cross that
 LEAVE_GRACE_S = 1.0
 MOST_HEADERS = 100
 LONG_READ = 128 * 1024  # bytes at once: there is more, and libuv would read megabytes on before anybody else's turn
@@ -85,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         "call",
         "client",
         "ended",
+        "had_stream",
         "kept_since",
         "transport",
     )
@@ -94,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.call: Call | None = None
         self.transport: asyncio.Transport | None = None
         self.kept_since = 0.0
+        self.had_stream = False  # as its last answer, and no other has begun
         self._parser = httptools.HttpResponseParser(self)  # one message after another
         self._headers: Headers = {}
         self._body: list[bytes] = []
@@ -184,7 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert call is not None
         call.connection = None
         if self._keep:
-            self.client.keep(self)
+            self.client.keep(self, streamed=b"transfer-encoding" in self._headers)
         else:
             self.close()
         call.handler.on_end()
@@ -204,7 +205,7 @@ class UpstreamConnection(asyncio.Protocol):
         """llhttp: the head is whole; an interim answer is not the answer."""
         status = self._parser.get_status_code()
         if status >= 200 and self.call is not None and not self.ended:
-            self._answered = True
+            self._answered, self.had_stream = True, False
             self.call.handler.on_head(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
@@ -255,6 +256,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+
+    def is_open(self) -> bool:
+        """Return whether neither side has closed it, as far as is known."""
+        return self.transport is not None and not self.transport.is_closing()
 
     def close(self) -> None:
         """Close without waiting for what is unsent."""
@@ -364,7 +369,7 @@ class ReplicaClient:
         self.target = target
         self._connect_timeout_s = connect_timeout_s
         self.learning = asyncio.Lock()  # held by who finds out how its engine continues; the others wait for that
-        self._idle: list[UpstreamConnection] = []
+        self._kept: Kept[UpstreamConnection] = Kept()
         self._open: set[UpstreamConnection] = set()
 
     def reload(self, connect_timeout_s: float) -> None:
@@ -410,29 +415,19 @@ class ReplicaClient:
         raise failed
 
     def take(self) -> UpstreamConnection | None:
-        """Return a kept connection, the one used last, or None."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.transport is not None and not connection.transport.is_closing():
-                if time.monotonic() - connection.kept_since < LONGEST_IDLE_S:
-                    return connection
-                connection.close()
-        return None
+        """Return a kept connection, or None."""
+        return self._kept.take(time.monotonic())
 
-    def keep(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for the next call."""
+    def keep(self, connection: UpstreamConnection, *, streamed: bool) -> None:
+        """Keep a connection for the next call; `streamed`: its answer came in chunks."""
         connection.pause(paused=False)
-        if len(self._idle) < KEPT_IDLE:
-            connection.kept_since = time.monotonic()
-            self._idle.append(connection)
-        else:
+        if not self._kept.keep(connection, time.monotonic(), streamed=streamed):
             connection.close()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Drop a closed connection."""
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._kept.closed(connection, time.monotonic())
 
     def close(self) -> None:
         """Close every connection."""

@@ -9,6 +9,7 @@ import pytest
 
 from secondsource.core.records import Outcome
 from secondsource.gateway import upstream
+from secondsource.gateway.kept import STAYS_S
 from secondsource.gateway.upstream import Fetched, FetchError, Headers, ReplicaClient, Target
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -215,6 +216,50 @@ async def test_a_kept_connection_that_closes_under_a_request_is_a_failure_and_no
         assert (await get(client)).body == b"ok"
         assert await failure(client) is Outcome.RESET
         assert (replica.connections, len(replica.requests)) == (1, 2)
+
+
+class Relay(Recorder):
+    """Asks again as soon as it has its answer, before anything else happens."""
+
+    def __init__(self, client: ReplicaClient, times: int) -> None:
+        super().__init__()
+        self.client = client
+        self.left = times
+
+    def on_end(self) -> None:
+        self.told.append("end")
+        self.left -= 1
+        if self.left:
+            call(self.client, self)
+        else:
+            self.over.set()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nkeep-alive: timeout=5, max=100\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+
+
+async def test_a_replica_that_closes_after_each_stream_whatever_it_says_loses_no_request() -> None:
+    """As llama.cpp's server does."""
+    async with listening(answering(STREAM, close=True)) as replica:
+        recorder = Relay(client_of(replica), 20)
+        call(recorder.client, recorder)
+        async with asyncio.timeout(5):
+            await recorder.over.wait()
+        assert recorder.told == ["head 200", "body", "end"] * 20
+        assert replica.connections == len(replica.requests) == 20
+
+
+async def test_a_replica_that_keeps_a_connection_after_a_stream_is_asked_on_it() -> None:
+    async with listening(answering(*[STREAM] * 20)) as replica:
+        client = client_of(replica)
+        assert (await get(client)).body == b"ok"
+        await asyncio.sleep(1.5 * STAYS_S)
+        recorder = Relay(client, 19)
+        call(client, recorder)
+        async with asyncio.timeout(5):
+            await recorder.over.wait()
+        assert (replica.connections, len(replica.requests)) == (1, 20)
+        client.close()
 
 
 @pytest.mark.parametrize(
