@@ -14,7 +14,7 @@ from secondsource.policy.batching import Batching
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
 from secondsource.policy.place_table import PlaceTable
-from secondsource.policy.reading import better_soon
+from secondsource.policy.reading import better_soon, calm, leaves_calm
 from secondsource.policy.replica import PoolState, Replica
 from secondsource.policy.routing import ENOUGH
 from tests.fleets import pool
@@ -88,6 +88,7 @@ class SimulatedWorker:
         self._workers = len(replicas[0][1].in_flight)
         self._machines = {self._standing(number, one, board, chance): one for one, board in replicas}
         self._lanes = lanes
+        self._reads_s = YIELDS * (lanes[0].ttft_s or 0.0)
         self._slots = int(sum(one.limit for one in self._machines))
         self.admission = Admission(lanes, {}, self._slots, 0.0, table=table)
         self._listener, self._chance, self._clock, self._answer_s = listener, chance, clock, answer_s
@@ -137,9 +138,9 @@ class SimulatedWorker:
         """Return the room for the best lane or for another, as `gateway.model_queue` does."""
         replicas, now = self._machines, self._clock()
         soon = best and better_soon(replicas, self._work_s, now)
-        all_read = not best and not any(self._read_soon(one) for one in replicas if one.has_room())
+        reading = not best and not leaves_calm(replicas, self._reads_s, now)
         idle = any(not one.in_flight and one.limit > ENOUGH / self._workers for one in replicas)
-        return Room(self._free(best=best), self._slots, soon, all_read, idle)
+        return Room(self._free(best=best), self._slots, soon, reading, idle)
 
     def _free(self, *, best: bool) -> int:
         own = int(sum(one.limit - one.in_flight for one in self._machines))
@@ -149,19 +150,17 @@ class SimulatedWorker:
         left, own = sum(one.left for one in lent), max(own - sum(one.taken for one in lent), 0)
         return own + left if best and left > NOT_LENT else own
 
-    def _read_soon(self, replica: Replica) -> bool:
-        return replica.reading.left_s(self._clock()) <= YIELDS * (self._lanes[0].ttft_s or 0.0)
-
     def start(self, asked: Asked) -> None:
-        """Send a paid request to the replica with least to read, a free one to the least busy, as the router does."""
+        """Send a paid request where least is to be read, a free one to the least busy, as the router does."""
         self._listener.got_in(asked)
         began, best, size = self._clock(), self._is_best(asked), BYTES_PER_TOKEN * asked.prompt_tokens
         having_room = [one for one in self._machines if one.has_room(urgent=best)]
         if best:
             replica = min(having_room, key=lambda one: (one.reading.left_s(began), one.in_flight))
         else:
-            least = min(one.in_flight for one in having_room)
-            replica = self._chance.choice([one for one in having_room if one.in_flight == least])
+            near = calm(having_room, self._reads_s, began)
+            least = min(one.in_flight for one in near)
+            replica = self._chance.choice([one for one in near if one.in_flight == least])
         machine = self._machines[replica]
         predicted = self._first_token.predicted_s(asked.prompt_tokens, 0, machine.tokens_ahead)
         replica.sent(size, began)

@@ -94,7 +94,8 @@ class Entrance:
         if ask.body_length >= BLOCK_BYTES and self._router.spreads(ask.model):
             blocks = tuple(prefix_blocks(ask.raw(PROMPTS[ask.endpoint][0]), most=MOST_DEPTH))
         urgent = exchange.principal.lane == self._lanes.ordered[0].name
-        exchange.expect(Need(expected.work_s, max(int(queue.expectation.nano_usd), 1), blocks, urgent))
+        nano_usd = max(int(queue.expectation.nano_usd), 1)
+        exchange.expect(Need(expected.work_s, nano_usd, blocks, urgent, queue.reads_s))
         if not self.limiting.of(exchange.principal):
             queue.arrive(exchange)
             return

@@ -18,7 +18,7 @@ from secondsource.policy.place_table import PlaceTable
 from secondsource.policy.routing import Router
 from secondsource.policy.views import LaneView
 
-YIELDS = 0.05  # of the best lane's ttft_s: while all with room will be reading for longer, worse lanes wait
+YIELDS = 0.05  # of the best lane's ttft_s: worse lanes leave it a replica that will not be reading for longer
 FEW = 0.25  # of all slots: with fewer free, somebody may be sent away, and known when coming back
 NOT_LENT = 1  # slot of the other workers': one that was just left is about to be taken by its own
 
@@ -47,12 +47,12 @@ class ModelQueue:
         self._lanes: tuple[Lane, ...] = ()
         self._admission: Admission
         self._patience_s: dict[str, float] = {}
-        self._reads_s = inf  # so long a replica may be reading that is sent a worse lane's prompt
+        self.reads_s = inf  # so long a replica may be reading that is sent a worse lane's prompt
 
     def reload(self, lanes: Sequence[Lane], weights: Mapping[str, float], now: float) -> None:
         """Take the lanes and the tenants' weights as they are now; each lane has a `ttft_s`. Who waits asks again."""
         self._lanes = Lanes(lanes).ordered
-        self._reads_s = YIELDS * (self._lanes[0].ttft_s or 0.0) if len(lanes) > 1 else inf
+        self.reads_s = YIELDS * (self._lanes[0].ttft_s or 0.0) if len(lanes) > 1 else inf
         self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
         self._slots = self._router.slots(self._model, now)
         self._admission = Admission(lanes, weights, max(self._slots, 1), now, table=self._places)
@@ -129,7 +129,7 @@ class ModelQueue:
         if not free:
             return Room(0, self._slots)
         idle = free <= self._most_kept and router.any_idle(self._model, now)
-        return Room(free, self._slots, all_read=router.all_read(self._model, self._reads_s, now), idle=idle)
+        return Room(free, self._slots, reading=not router.leaves_calm(self._model, self.reads_s, now), idle=idle)
 
     def found_full(self) -> None:
         """Note that a request that was let through found no replica: there is less room than was thought."""

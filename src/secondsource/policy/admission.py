@@ -63,7 +63,7 @@ class Room(NamedTuple):
     free: int
     slots: int
     better_soon: bool = False  # a slot that frees soon is better for the best lane than any free now
-    all_read: bool = False  # each replica with a free slot reads: what else it is sent is before the next of the best
+    reading: bool = False  # a prompt more, and each replica with a free slot reads before the next of the best lane
     idle: bool = False  # a replica has nothing to do: what is kept there makes nothing, and most of it stays free
 
 
@@ -213,7 +213,7 @@ class Admission:
             return not room.better_soon
         if not room.idle and room.free <= self._headroom(state, room.slots, now):
             return False
-        return not room.all_read or self._better_load(state, now) < LITTLE
+        return not room.reading or self._better_load(state, now) < LITTLE
 
     def _better_load(self, state: _LaneState, now: float) -> float:
         """Return which part of what is drained better lanes ask for."""

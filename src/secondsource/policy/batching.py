@@ -5,7 +5,7 @@ is made. Where a step takes as much longer as there are more answers, as with ll
 """
 
 PARTS = 8  # of a replica's slots: how many answers it writes is told apart so finely
-LEARNING = 0.05
+LEARNING = 0.05  # with each answer
 FEWEST_TOKENS = 8  # of an answer, for its speed to say something
 NARROWEST = 0.25  # of the slots: what was seen over less says nothing of a slope
 
@@ -13,10 +13,11 @@ NARROWEST = 0.25  # of the slots: what was seen over less says nothing of a slop
 class Batching:
     """Seconds a token at one pool's replicas, by how much of their slots was in use."""
 
-    __slots__ = ("_per_token_s", "_seen", "_used")
+    __slots__ = ("_seconds", "_seen", "_tokens", "_used")
 
     def __init__(self) -> None:
-        self._per_token_s = [0.0] * PARTS
+        self._seconds = [0.0] * PARTS  # of answers of late, and their tokens: a short one that had to stand still
+        self._tokens = [0.0] * PARTS  # while a prompt was read says little
         self._used = [0.0] * PARTS
         self._seen = [0] * PARTS
 
@@ -26,9 +27,9 @@ class Batching:
             return
         part = min(max(int(PARTS * used - 1e-9), 0), PARTS - 1)
         self._seen[part] += 1
-        learning = max(LEARNING, 1.0 / self._seen[part])
-        self._per_token_s[part] += learning * (seconds / (tokens - 1) - self._per_token_s[part])
-        self._used[part] += learning * (used - self._used[part])
+        self._seconds[part] += seconds - LEARNING * self._seconds[part]
+        self._tokens[part] += tokens - 1 - LEARNING * self._tokens[part]
+        self._used[part] += max(LEARNING, 1.0 / self._seen[part]) * (used - self._used[part])
 
     def most_kept(self, loss: float) -> float | None:
         """Return which part of the slots may be left free for `loss` of what is made; None while nobody knows.
@@ -37,8 +38,8 @@ class Batching:
         is known of it. What is made is used / (a + b * used), which with 1 - kept of the slots is 1 - loss of what it
         is with all of them.
         """
-        known = zip(self._used, self._per_token_s, (min(LEARNING * seen, 1.0) for seen in self._seen), strict=True)
-        seen = [one for one in known if one[2]]
+        known = zip(self._used, self._seconds, self._tokens, self._seen, strict=True)
+        seen = [(used, took_s / tokens, min(LEARNING * seen, 1.0)) for used, took_s, tokens, seen in known if seen]
         if len(seen) < 2 or seen[-1][0] - seen[0][0] < NARROWEST:
             return None
         weight = sum(one[2] for one in seen)

@@ -112,6 +112,9 @@ class Standing(Protocol):
     def has_room(self, *, urgent: bool = False) -> bool:
         """Return whether it bears one more attempt; of the best lane, if urgent."""
 
+    def stands_idle(self) -> bool:
+        """Return whether it has no attempt, from any worker."""
+
 
 One = TypeVar("One", bound=Standing)
 
@@ -136,6 +139,28 @@ def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool
         return False
     slots = sum(in_flight for left_s, in_flight in full if left_s < best_s / 2)
     return slots > 0 and best_s > work_s / slots
+
+
+def leaves_calm(replicas: Iterable[Standing], reads_s: float, now: float) -> bool:
+    """Return whether a prompt more leaves one with room that will not be reading for longer than `reads_s`.
+
+    It is sent to such a one itself, if there is any, so there have to be two; or it is the only one with room, or has
+    nothing else to do: a replica that stands idle makes nothing.
+    """
+    with_room = calm = 0
+    for replica in replicas:
+        if replica.has_room():
+            with_room += 1
+            if replica.reading.left_s(now) <= reads_s:
+                calm += 1
+                if calm == 2 or replica.stands_idle():
+                    return True
+    return calm == with_room
+
+
+def calm(free: list[One], reads_s: float, now: float) -> list[One]:
+    """Return those that will not be reading for longer than `reads_s`; all, where there is none."""
+    return [replica for replica in free if replica.reading.left_s(now) <= reads_s] or free
 
 
 def with_least_to_read(free: list[One], now: float) -> list[One]:

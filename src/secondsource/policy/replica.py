@@ -132,6 +132,10 @@ class Replica:
             return self.in_flight < self.limit
         return self._left(self.tally) > 0 and (self.in_flight < self.limit or (urgent and self.bears.uncut))
 
+    def stands_idle(self) -> bool:
+        """Return whether it has no attempt, from any worker."""
+        return not self.in_flight and (self.tally is None or not self.tally.others())
+
     def lent(self) -> Lent:
         """Return what workers lend each other here; nothing where nothing bounds the attempts, or less is borne."""
         if self.tally is None or self.limit == inf:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.prefix_affinity import PrefixAffinity
-from secondsource.policy.reading import better_soon, with_least_to_read
+from secondsource.policy.reading import better_soon, calm, leaves_calm, with_least_to_read
 from secondsource.policy.replica import Lent, PoolState, Replica
 from secondsource.policy.supplier_share import SupplierShares
 
@@ -32,6 +32,7 @@ class Need(NamedTuple):
     nano_usd: int = 1
     blocks: tuple[int, ...] = ()  # hashes of the prompt's first blocks, each of all text up to its end
     urgent: bool = True  # of the best lane: its first token soonest; others spread what room they leave
+    reads_s: float = inf  # others are sent where prompts are read for longer only if they are read so everywhere
 
 
 ANY = Need()
@@ -173,11 +174,9 @@ class Router:
         each = [(one.limit, state.workers) for state in self._admitted(model) for one in state.replicas]
         return int(sum(max(limit - ENOUGH / workers, 0.0) for limit, workers in each if limit != inf))
 
-    def all_read(self, model: str, reads_s: float, now: float) -> bool:
-        """Return whether every replica with room will be reading for longer than `reads_s`."""
-        having_room = filter(Replica.has_room, _well(self._tiers.get(model, ()), now))
-        reading = (replica.reading.left_s(now) > reads_s for replica in having_room)
-        return next(reading, False) and all(reading)  # mostly decided by the first: this is asked for every request
+    def leaves_calm(self, model: str, reads_s: float, now: float) -> bool:
+        """Return whether a prompt more leaves a replica to the best lane that will not be reading for long."""
+        return leaves_calm(_well(self._tiers.get(model, ()), now), reads_s, now)
 
     def any_idle(self, model: str, now: float) -> bool:
         """Return whether a replica that bears several attempts has none from here."""
@@ -267,20 +266,21 @@ class Router:
         replica = tier.at_home(usable, need, level, now)
         if replica is None:
             state, free = usable[0] if len(usable) == 1 else min(usable, key=_behind)
-            replica = self._least_loaded(free, now, urgent=need.urgent)
+            replica = self._least_loaded(free, need, now)
             tier.note(replica, need)
         state = replica.state
         state.virtual = max(state.virtual, level) + need.work / state.pool.weight
         return replica
 
-    def _least_loaded(self, free: list[Replica], now: float, *, urgent: bool) -> Replica:
+    def _least_loaded(self, free: list[Replica], need: Need, now: float) -> Replica:
         if len(free) == 1:
             return free[0]
-        if urgent:
+        if need.urgent:
             near = with_least_to_read(free, now)
         else:
-            least = min(replica.in_flight for replica in free)
-            near = [replica for replica in free if replica.in_flight == least]
+            near = calm(free, need.reads_s, now)
+            least = min(replica.in_flight for replica in near)
+            near = [replica for replica in near if replica.in_flight == least]
         if len(near) == 1:
             return near[0]
         first = int(self.random.random() * len(near))

@@ -220,14 +220,14 @@ def test_a_replica_with_nothing_to_do_is_given_what_waits_whatever_is_kept_for_b
     over.lets_idle(1.0, 3)
     let_in(over, ask("paid"), Room(4, 4), 0.0)
     assert let_in(over, ask(), Room(3, 4), 0.1).state is State.WAITING
-    assert over.take(Room(3, 4, all_read=True, idle=True), 0.2) is None  # another worker's prompt is read there
+    assert over.take(Room(3, 4, reading=True, idle=True), 0.2) is None  # another worker's prompt is read there
     assert over.take(Room(3, 4, idle=True), 0.3) is not None
 
 
 def test_a_worse_lane_is_not_read_before_the_next_of_a_better_one_unless_nobody_wants_that() -> None:
     over = admission()
-    assert let_in(over, ask(), Room(4, 4, all_read=True), 0.0).state is State.RUNNING
+    assert let_in(over, ask(), Room(4, 4, reading=True), 0.0).state is State.RUNNING
     let_in(over, ask("paid"), Room(3, 4), 0.0)
-    assert let_in(over, ask(), Room(3, 4, all_read=True), 0.1).state is State.WAITING
-    assert over.take(Room(3, 4, all_read=True), 0.2) is None
+    assert let_in(over, ask(), Room(3, 4, reading=True), 0.1).state is State.WAITING
+    assert over.take(Room(3, 4, reading=True), 0.2) is None
     assert over.take(Room(3, 4), 0.2) is not None

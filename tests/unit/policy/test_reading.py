@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from secondsource.policy.reading import FIRST_S_PER_BYTE, Reading, ReadingSpeed, better_soon
+from secondsource.policy.reading import FIRST_S_PER_BYTE, Reading, ReadingSpeed, better_soon, calm, leaves_calm
 
 KIB = 1024
 FIRST_S = KIB * FIRST_S_PER_BYTE
@@ -18,6 +18,9 @@ class Stands:
 
     def has_room(self, *, urgent: bool = False) -> bool:
         return self.in_flight < self.slots
+
+    def stands_idle(self) -> bool:
+        return not self.in_flight
 
 
 def standing(unread: int, in_flight: int, now: float = 0.0) -> Stands:
@@ -129,3 +132,26 @@ def test_waiting_pays_where_all_that_have_room_read_for_long() -> None:
     assert not better_soon([standing(KIB, 15), full, full, full], 2.6, 0.0)
     assert not better_soon([long, standing(40 * KIB, 16)], 2.6, 0.0)  # those that are full read as long
     assert not better_soon([full], 2.6, 0.0)
+
+
+def test_a_worse_lane_leaves_a_replica_that_does_not_read_to_the_best() -> None:
+    reads, still, full = standing(100 * KIB, 5), standing(0, 5), standing(0, 16)
+    assert leaves_calm([still, still], 0.1, 0.0)
+    assert leaves_calm([reads, still, reads, still], 0.1, 0.0)
+    assert not leaves_calm([reads, still], 0.1, 0.0), "the next of the best lane would find none"
+    assert not leaves_calm([reads, reads], 0.1, 0.0)
+    assert leaves_calm([reads, still], 10.0, 0.0)
+    assert leaves_calm([full, still], 0.1, 0.0), "the only one with room"
+    assert not leaves_calm([full, reads], 0.1, 0.0)
+    assert leaves_calm([full, full], 0.1, 0.0), "where there is no room nothing is decided here"
+
+
+def test_a_replica_that_stands_idle_is_given_what_waits_while_the_others_read() -> None:
+    assert leaves_calm([standing(100 * KIB, 5), standing(0, 0)], 0.1, 0.0)
+    assert not leaves_calm([standing(100 * KIB, 5), standing(100 * KIB, 0)], 0.1, 0.0), "another worker's is read there"
+
+
+def test_those_that_do_not_read_come_first() -> None:
+    reads, still = standing(100 * KIB, 1), standing(0, 5)
+    assert calm([reads, still], 0.1, 0.0) == [still]
+    assert calm([reads], 0.1, 0.0) == [reads]

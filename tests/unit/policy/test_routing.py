@@ -171,13 +171,24 @@ def test_urgent_requests_wait_for_a_slot_where_nothing_is_to_be_read() -> None:
         full.sent(0, 0.0)
     reads.sent(100_000, 0.0)
     assert over.better_soon(MODEL, 0.0)
-    assert over.all_read(MODEL, 0.1, 0.0)
-    assert not over.all_read(MODEL, 10.0, 0.0)
+    assert not over.leaves_calm(MODEL, 0.1, 0.0)
+    assert over.leaves_calm(MODEL, 10.0, 0.0)
     take_down(over, "full")
     assert not over.better_soon(MODEL, 0.0)
     assert not over.better_soon("unknown", 0.0)
     take_down(over, "reads")
-    assert not over.all_read(MODEL, 0.1, 0.0)
+    assert over.leaves_calm(MODEL, 0.1, 0.0)
+
+
+def test_a_worse_lane_is_not_sent_where_a_prompt_is_read() -> None:
+    over = router(pool("a", 2, max_concurrency=8))
+    reads, busier = over.replicas
+    reads.sent(100_000, 0.0)
+    for _ in range(3):
+        busier.sent(0, 0.0)
+    free = Need(urgent=False, reads_s=0.1)
+    assert {over.choose(Wanted(MODEL, need=free), 0.0) for _ in range(20)} == {busier}
+    assert {over.choose(Wanted(MODEL, need=free._replace(reads_s=100.0)), 0.0) for _ in range(20)} == {reads}
 
 
 def test_a_replica_without_an_attempt_is_idle_where_it_bears_several() -> None:
