@@ -105,6 +105,7 @@ async def run(over: Stand, bears: tuple[float, float], surge_s: float, alone_s: 
         "free in time (10 s), then": in_time(after, FREE),
         "paid TTFT p99 after, s": ttft_s(after, PAID, 0.99),
         "most at once at a replica": max(one["most_at_once"] for one in over.stats()),
+        "attempts": over.attempts(),
         "refused": dict(Counter(one.refused for client in surge for one in client.tries if one.refused)),
         "statuses": dict(Counter(one.status for client in surge for one in client.tries)),
     }

@@ -192,6 +192,7 @@ async def run(
         "most waiting, in the first half and in all": (max(one[1] for one in half), max(one[1] for one in seen)),
         "gateway MiB, after a minute and at the end": (seen[min(60, len(seen) - 1)][3], seen[-1][3]),
         "free in time (20 s), first 10 s after, and then": tuple(in_time(o, FREE, PROMISED_S) for o in (soon, after)),
+        "attempts": over.attempts(),
         "refused": dict(Counter(one.refused for client in surging for one in client.tries if one.refused)),
     }
     same = [one for came, half in zip(alone, halves, strict=True) for one in of_lane(half, PAID)[: len(came)]]

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -69,6 +70,11 @@ class Stand:
         """Return the gateway's metrics."""
         with urllib.request.urlopen(self.admin + "/metrics", timeout=10) as answer:
             return str(answer.read().decode())
+
+    def attempts(self) -> dict[str, int]:
+        """Return how many attempts ended how."""
+        ended = re.findall(r'^secondsource_attempts_total\{.*outcome="(\w+)".*\} (\S+)$', self.metrics(), re.MULTILINE)
+        return {outcome: sum(int(float(n)) for one, n in ended if one == outcome) for outcome, _ in ended}
 
     def rss_mib(self) -> float:
         """Return the resident memory of the gateway's processes in MiB."""

@@ -19,7 +19,7 @@ from secondsource.policy.supplier_share import SupplierShares
 MANY = 10**9  # attempts: where nothing bounds them
 AHEAD = 8.0  # average requests: so far a pool may be ahead of its weight to keep a conversation where its cache is
 AVERAGING = 0.02
-ENOUGH = 2.5  # attempts at a replica on average: then hardly ever has one none
+ENOUGH = 2.0  # attempts at a replica on average: then hardly ever has one none
 BUSIER = 1  # attempts: so much busier than the least busy may be where a new conversation is sent
 CATCHES_UP = 50.0  # average requests: what a pool held back by its supplier's share may have later at the most
 HARD_CAP_WAIT_S = 1.0
