@@ -120,6 +120,7 @@ class Stage(Observer):
         limits: Limits | None = None,
         connection: Connection | None = None,
         client_of: Callable[[Replica], ReplicaClient] | None = None,
+        starts: bool = True,
     ) -> None:
         self.router = router(*pools)
         for state in self.router.pools:
@@ -149,7 +150,8 @@ class Stage(Observer):
             surroundings,
             self,
         )
-        self.exchange.start()
+        if starts:
+            self.exchange.start()
 
     def write(self, record: LedgerRecord, reserved: Reserved) -> None:
         if self.books_fail and isinstance(record, Reserved):

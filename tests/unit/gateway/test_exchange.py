@@ -46,6 +46,14 @@ def test_a_stream_from_its_first_replica() -> None:
     assert stage.call.left  # its connection may be kept
 
 
+def test_who_has_waited_is_sent_where_it_may_be_sent_now() -> None:
+    stage = Stage(ask(), pool("a"), starts=False)
+    stage.exchange.started -= 10.0
+    stage.router.replicas[0].circuit.throttled_until = time.monotonic() - 1.0  # and so it was at its arrival
+    stage.exchange.start()
+    assert len(stage.calls) == 1
+
+
 def test_an_answer_that_is_not_streamed() -> None:
     stage = Stage(whole(), *two())
     stage.call.answers(200, WHOLE)

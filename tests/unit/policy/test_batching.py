@@ -51,3 +51,14 @@ def test_what_was_seen_once_says_little_beside_what_is_seen_always() -> None:
     assert before is not None
     assert after is not None
     assert after == pytest.approx(before, rel=0.5)
+
+
+def test_an_answer_says_as_much_as_it_has_tokens() -> None:
+    """A short one may have stood still while a long prompt was read, where both share one processor."""
+    over = learned(0.03, 0.002)
+    for _ in range(20):
+        over.wrote(101, 100 * (0.03 + 0.002 * SLOTS), 1.0)
+        over.wrote(9, 5 * 8 * (0.03 + 0.002 * SLOTS), 1.0)
+    kept = over.most_kept(0.05)
+    assert kept is not None
+    assert kept < 0.5  # 0.1 without the short ones; 1 if each said as much as a long one
