@@ -1,7 +1,7 @@
 """Find a plan month by month, and a bound above the relaxation's, where few units of many offers are wanted.
 
 Whole units are chosen on the model without routes (`planner.projection`), by a beam search (`planner.beam`), narrow at
-first and then wider. Where that does not come near enough, or cannot be used, courses are taken: a few months come
+first and then wider. Where that does not come near enough, or is not used, courses are taken: a few months come
 first, each with all months before it fixed; what a unit started there costs and saves later is read from the
 relaxation's prices, so that a commitment is not judged by its first month alone. The months between are filled in
 backwards (`planner.between`). A month by itself is a small model, which is searched nearly to its end. Several courses
@@ -106,7 +106,8 @@ def _better(one: Course | None, other: Course | None) -> Course | None:
 def _beam(setting: Setting, relaxation: Solution, effort: Effort, bound: Bound) -> Course | None:
     """Return the best of several beam searches, each wider than the last."""
     projection = setting.projection
-    if projection.model.orders_open:  # units that come several at once are not added one by one
+    # Units that come several at once are not added one by one; a month by itself is searched nearly to its end.
+    if projection.model.orders_open or len(projection.columns) == 1:
         return None
     ends_at = time.monotonic() + effort.seconds * (1 - _ROUTING)
     ground = lay_out(projection, relaxation)

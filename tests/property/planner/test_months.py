@@ -1,7 +1,7 @@
 """Plans put together month by month keep every statement, and no plan costs less than the bound found beside them."""
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -62,6 +62,7 @@ def test_the_best_plan_costs_no_less_than_the_bound(seed: int, may_fall_short: b
 
 
 @SLOW
+@example(106)  # a beam search took its time, and found one that was dearer
 @given(st.integers(0, 10_000))
 def test_a_single_month_is_solved_as_the_whole_model_is(seed: int) -> None:
     problem = scale_problem(12, 1, classes=2, suppliers=4, chips=3, size=0.004, seed=seed)
