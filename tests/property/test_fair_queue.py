@@ -1,18 +1,29 @@
 """The fair queue: everything that waits comes out once, in its tenant's order, and tenants share by weight."""
 
 from collections import Counter
+from math import inf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondsource.policy.fair_queue import FairQueue, Shares, State, Ticket
+from secondsource.policy.fair_queue import MOST_PASSED, FairQueue, Shares, State, Ticket
 
 TENANTS = ("a", "b", "c")
 works = st.floats(0.01, 10.0)
 steps = st.lists(
-    st.tuples(st.sampled_from(["push", "push", "pop", "forget"]), st.sampled_from(TENANTS), works, st.booleans()),
+    st.tuples(
+        st.sampled_from(["push", "push", "pop", "pop short", "forget"]), st.sampled_from(TENANTS), works, st.booleans()
+    ),
     max_size=200,
 )
+
+
+def _heads(waiting: dict[Ticket, bool]) -> list[Ticket]:
+    """Return each tenant's next: the first of those that are due, or of all."""
+    heads: dict[str, Ticket] = {}
+    for ticket in sorted(waiting, key=lambda one: not waiting[one]):
+        heads.setdefault(ticket.tenant, ticket)
+    return list(heads.values())
 
 
 @given(steps)
@@ -22,16 +33,17 @@ def test_what_goes_in_comes_out_once_and_in_order(script: list[tuple[str, str, f
     waiting: dict[Ticket, bool] = {}  # in order of arrival
     for what, tenant, work, due in script:
         if what == "push":
-            ticket = Ticket(tenant, "free", work, 0.0)
+            ticket = Ticket(tenant, "free", work, 0.0, first_token_s=work)
             queue.push(ticket, due=due)
             waiting[ticket] = due
-        elif what == "pop":
-            out = queue.pop()
-            assert (out is None) == (not waiting)
+        elif what in ("pop", "pop short"):
+            longest_s = inf if what == "pop" else work
+            heads = _heads(waiting)
+            out = queue.pop(longest_s)
+            assert (out is None) == all(one.first_token_s >= longest_s for one in heads)
             if out is not None:
-                own = [one for one in waiting if one.tenant == out.tenant]
-                first = [one for one in own if waiting[one]] or own
-                assert out is first[0], "a tenant's requests changed their order"
+                assert out in heads, "a tenant's requests changed their order"
+                assert out.first_token_s < longest_s
                 del waiting[out]
         elif waiting:
             gone = list(waiting)[int(work * 7) % len(waiting)]
@@ -87,3 +99,17 @@ def test_forgotten_requests_leave_no_memory(script: list[str]) -> None:
             queue.forget(ticket)
     held = len(queue._tenants["a"].fresh)
     assert held <= 2 * queue.waiting + 17
+
+
+@given(st.integers(1, 2 * MOST_PASSED))
+def test_who_is_passed_over_keeps_its_turn(tenants: int) -> None:
+    queue = FairQueue(Shares({}))
+    long = [Ticket(f"tenant {number}", "free", 1.0, 0.0, first_token_s=2.0) for number in range(tenants)]
+    short = Ticket("last", "free", 1.0, 0.0, first_token_s=0.5)
+    for ticket in (*long, short):
+        queue.push(ticket)
+    if tenants < MOST_PASSED:
+        assert queue.pop(1.0) is short
+    else:
+        assert queue.pop(1.0) is None  # no more are looked at for one short request
+    assert [queue.pop() for _ in long] == long

@@ -4,17 +4,18 @@ What workers tell each other is there at once: attempts in flight, and until whe
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 from typing import Protocol
 
 from secondsource.core.fleet import Lane
-from secondsource.gateway.model_queue import FEW, NOT_LENT, YIELDS
+from secondsource.gateway.model_queue import CALM, FEW, NOT_LENT, SHORT
 from secondsource.policy.admission import KEPT_COSTS, NOTHING, Admission, Refused, Request, Room
 from secondsource.policy.batching import Batching
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.first_token import FirstToken
 from secondsource.policy.place_table import PlaceTable
-from secondsource.policy.reading import better_soon, calm, leaves_calm
+from secondsource.policy.reading import Spared, better_soon, calm, may_read_s
 from secondsource.policy.replica import PoolState, Replica
 from secondsource.policy.routing import ENOUGH
 from tests.fleets import pool
@@ -88,7 +89,8 @@ class SimulatedWorker:
         self._workers = len(replicas[0][1].in_flight)
         self._machines = {self._standing(number, one, board, chance): one for one, board in replicas}
         self._lanes = lanes
-        self._reads_s = YIELDS * (lanes[0].ttft_s or 0.0)
+        ttft_s = lanes[0].ttft_s or 0.0
+        self._spared = Spared(CALM * ttft_s, SHORT * ttft_s)
         self._slots = int(sum(one.limit for one in self._machines))
         self.admission = Admission(lanes, {}, self._slots, 0.0, table=table)
         self._listener, self._chance, self._clock, self._answer_s = listener, chance, clock, answer_s
@@ -138,9 +140,9 @@ class SimulatedWorker:
         """Return the room for the best lane or for another, as `gateway.model_queue` does."""
         replicas, now = self._machines, self._clock()
         soon = best and better_soon(replicas, self._work_s, now)
-        reading = not best and not leaves_calm(replicas, self._reads_s, now)
+        reads_s = inf if best else may_read_s(replicas, self._spared, now)
         idle = any(not one.in_flight and one.limit > ENOUGH / self._workers for one in replicas)
-        return Room(self._free(best=best), self._slots, soon, reading, idle)
+        return Room(self._free(best=best), self._slots, soon, reads_s, idle)
 
     def _free(self, *, best: bool) -> int:
         own = int(sum(one.limit - one.in_flight for one in self._machines))
@@ -158,7 +160,7 @@ class SimulatedWorker:
         if best:
             replica = min(having_room, key=lambda one: (one.reading.left_s(began), one.in_flight))
         else:
-            near = calm(having_room, self._reads_s, began)
+            near = calm(having_room, self._spared.calm_s, began)
             least = min(one.in_flight for one in near)
             replica = self._chance.choice([one for one in near if one.in_flight == least])
         machine = self._machines[replica]

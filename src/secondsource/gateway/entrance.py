@@ -95,7 +95,7 @@ class Entrance:
             blocks = tuple(prefix_blocks(ask.raw(PROMPTS[ask.endpoint][0]), most=MOST_DEPTH))
         urgent = exchange.principal.lane == self._lanes.ordered[0].name
         nano_usd = max(int(queue.expectation.nano_usd), 1)
-        exchange.expect(Need(expected.work_s, nano_usd, blocks, urgent, queue.reads_s))
+        exchange.expect(Need(expected.work_s, nano_usd, blocks, urgent, queue.spared.calm_s))
         if not self.limiting.of(exchange.principal):
             queue.arrive(exchange)
             return

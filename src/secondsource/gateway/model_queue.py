@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from math import inf
 
 import msgspec
 
@@ -15,10 +14,12 @@ from secondsource.policy.expectation import OVERHEAD_S, Expectation
 from secondsource.policy.fair_queue import State, Ticket
 from secondsource.policy.lanes import Lanes
 from secondsource.policy.place_table import PlaceTable
+from secondsource.policy.reading import Spared
 from secondsource.policy.routing import Router
 from secondsource.policy.views import LaneView
 
-YIELDS = 0.05  # of the best lane's ttft_s: worse lanes leave it a replica that will not be reading for longer
+CALM = 0.05  # of the best lane's ttft_s: worse lanes leave it a replica that will not be reading for longer
+SHORT = 0.08  # of it: a prompt that is read no longer is sent to a replica that stands idle though others are reading
 FEW = 0.25  # of all slots: with fewer free, somebody may be sent away, and known when coming back
 NOT_LENT = 1  # slot of the other workers': one that was just left is about to be taken by its own
 
@@ -47,12 +48,13 @@ class ModelQueue:
         self._lanes: tuple[Lane, ...] = ()
         self._admission: Admission
         self._patience_s: dict[str, float] = {}
-        self.reads_s = inf  # so long a replica may be reading that is sent a worse lane's prompt
+        self.spared = Spared()
 
     def reload(self, lanes: Sequence[Lane], weights: Mapping[str, float], now: float) -> None:
         """Take the lanes and the tenants' weights as they are now; each lane has a `ttft_s`. Who waits asks again."""
         self._lanes = Lanes(lanes).ordered
-        self.reads_s = YIELDS * (self._lanes[0].ttft_s or 0.0) if len(lanes) > 1 else inf
+        ttft_s = self._lanes[0].ttft_s or 0.0
+        self.spared = Spared(CALM * ttft_s, SHORT * ttft_s) if len(lanes) > 1 else Spared()
         self._patience_s = {lane.name: lane.ttft_s or 0.0 for lane in lanes}
         self._slots = self._router.slots(self._model, now)
         self._admission = Admission(lanes, weights, max(self._slots, 1), now, table=self._places)
@@ -129,7 +131,7 @@ class ModelQueue:
         if not free:
             return Room(0, self._slots)
         idle = free <= self._most_kept and router.any_idle(self._model, now)
-        return Room(free, self._slots, reading=not router.leaves_calm(self._model, self.reads_s, now), idle=idle)
+        return Room(free, self._slots, reads_s=router.may_read_s(self._model, self.spared, now), idle=idle)
 
     def found_full(self) -> None:
         """Note that a request that was let through found no replica: there is less room than was thought."""

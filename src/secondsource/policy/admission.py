@@ -63,7 +63,7 @@ class Room(NamedTuple):
     free: int
     slots: int
     better_soon: bool = False  # a slot that frees soon is better for the best lane than any free now
-    reading: bool = False  # a prompt more, and each replica with a free slot reads before the next of the best lane
+    reads_s: float = NO_LIMIT  # a worse lane's prompt may be read so long, lest the best lane find all replicas reading
     idle: bool = False  # a replica has nothing to do: what is kept there makes nothing, and most of it stays free
 
 
@@ -129,7 +129,7 @@ class Admission:
         ticket = Ticket(
             request.tenant, request.lane, request.work, now, request.first_token_s, now + limit, request.fingerprint
         )
-        if room.free and not self._before(state) and self._may_run(state, room, now):
+        if room.free and not self._before(state) and request.first_token_s < self._longest_s(state, room, now):
             ticket.predicted_s = request.first_token_s
             return self._run(ticket, now)
         wait_s = self._wait_s(state, request.tenant, request.work, now)
@@ -149,9 +149,10 @@ class Admission:
         for state in self._lanes.values():
             if not state.queue.waiting:
                 continue
-            if not self._may_run(state, room, now):
+            longest_s = self._longest_s(state, room, now)
+            if not longest_s:
                 return None
-            while (ticket := state.queue.pop()) is not None:
+            while (ticket := state.queue.pop(longest_s)) is not None:
                 self.waiting -= 1
                 if now + ticket.first_token_s <= ticket.deadline:
                     return self._run(ticket, now)
@@ -208,12 +209,13 @@ class Admission:
         self.rate.note(ticket.work, now, more_waits=bool(self.waiting))
         return ticket
 
-    def _may_run(self, state: _LaneState, room: Room, now: float) -> bool:
+    def _longest_s(self, state: _LaneState, room: Room, now: float) -> float:
+        """Return how long the first token may take of what this lane has run now; 0 if it may run nothing."""
         if not state.place:
-            return not room.better_soon
+            return 0.0 if room.better_soon else NO_LIMIT
         if not room.idle and room.free <= self._headroom(state, room.slots, now):
-            return False
-        return not room.reading or self._better_load(state, now) < LITTLE
+            return 0.0
+        return NO_LIMIT if self._better_load(state, now) < LITTLE else room.reads_s
 
     def _better_load(self, state: _LaneState, now: float) -> float:
         """Return which part of what is drained better lanes ask for."""

@@ -8,9 +8,11 @@ import heapq
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum, auto
+from math import inf
 
 MOST_DEAD = 16  # forgotten tickets that a tenant's queue may hold on to, beyond as many as are alive
 MOST_IDLE = 64  # tenants remembered without a ticket, beyond as many as have one
+MOST_PASSED = 16  # tenants whose next ticket is passed over, in looking for one that is short
 
 
 class State(Enum):
@@ -136,21 +138,34 @@ class FairQueue:
         if not tenant.queued:
             self._enqueue(tenant, max(self._virtual, tenant.finish))
 
-    def pop(self) -> Ticket | None:
-        """Take the next ticket out; None when none waits."""
-        while self._heap:
-            tag, _, tenant = heapq.heappop(self._heap)
-            tenant.queued = False
+    def pop(self, longest_s: float = inf) -> Ticket | None:
+        """Take the next ticket out whose first token takes less than `longest_s`; None when there is none.
+
+        A tenant's tickets stay in their order: who has a longer one next is passed over, and keeps its turn.
+        """
+        passed: list[tuple[float, int, _Tenant]] = []
+        found: Ticket | None = None
+        while self._heap and found is None and len(passed) < MOST_PASSED:
+            entry = heapq.heappop(self._heap)
+            tenant = entry[2]
             if not tenant.waiting:
-                continue
-            ticket = _head(tenant)
-            self._virtual = tag
-            tenant.finish = tag + ticket.work / tenant.weight
-            if tenant.waiting > 1:
-                self._enqueue(tenant, tenant.finish)
-            self._remove(tenant, ticket)
-            return ticket
-        return None
+                tenant.queued = False
+            elif (line := _line(tenant))[0].first_token_s < longest_s:
+                found = self._serve(tenant, line.popleft(), entry[0])
+            else:
+                passed.append(entry)
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def _serve(self, tenant: _Tenant, ticket: Ticket, tag: float) -> Ticket:
+        tenant.queued = False
+        self._virtual = max(self._virtual, tag)  # one that was passed over stands before it
+        tenant.finish = tag + ticket.work / tenant.weight
+        if tenant.waiting > 1:
+            self._enqueue(tenant, tenant.finish)
+        self._remove(tenant, ticket)
+        return ticket
 
     def forget(self, ticket: Ticket) -> None:
         """Take a waiting ticket out of the middle; its memory follows soon."""
@@ -200,10 +215,11 @@ class FairQueue:
             }
 
 
-def _head(tenant: _Tenant) -> Ticket:
+def _line(tenant: _Tenant) -> deque[Ticket]:
+    """Return the tenant's line that is next, one that waits at its head."""
     for line in (tenant.due, tenant.fresh):
-        while line:
-            ticket = line.popleft()
-            if ticket.state is State.WAITING:
-                return ticket
+        while line and line[0].state is not State.WAITING:
+            line.popleft()
+        if line:
+            return line
     raise AssertionError("a tenant counts tickets that it does not have")

@@ -6,7 +6,8 @@ next, which is short where prompts are read together.
 """
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from math import inf
+from typing import NamedTuple, Protocol, TypeVar
 
 FIRST_S_PER_BYTE = 25e-6  # four bytes a token, 10,000 tokens a second
 KEPT = 0.98  # of what was learned, with each prompt
@@ -125,7 +126,7 @@ def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool
     `work_s`: how long a request occupies a slot, on average. The slots of replicas that have less to read than the
     best with room come free one after another, at their number over `work_s`.
     """
-    best_s = float("inf")
+    best_s = inf
     full: list[tuple[float, int]] = []
     for replica in replicas:
         left_s = replica.reading.left_s(now)
@@ -135,32 +136,43 @@ def better_soon(replicas: Iterable[Standing], work_s: float, now: float) -> bool
             return False
         else:
             best_s = min(best_s, left_s)
-    if best_s == float("inf"):
+    if best_s == inf:
         return False
     slots = sum(in_flight for left_s, in_flight in full if left_s < best_s / 2)
     return slots > 0 and best_s > work_s / slots
 
 
-def leaves_calm(replicas: Iterable[Standing], reads_s: float, now: float) -> bool:
-    """Return whether a prompt more leaves one with room that will not be reading for longer than `reads_s`.
+class Spared(NamedTuple):
+    """What worse lanes spare the best one, in seconds of reading."""
 
-    It is sent to such a one itself, if there is any, so there have to be two; or it is the only one with room, or has
-    nothing else to do: a replica that stands idle makes nothing.
+    calm_s: float = inf  # a replica that will be reading for longer is not calm: the best lane is left one that is
+    short_s: float = inf  # a prompt that is read no longer may still be sent to one that has nothing else to do
+
+
+def may_read_s(replicas: Iterable[Standing], spared: Spared, now: float) -> float:
+    """Return how long a prompt may be read that is sent now: any time where it leaves a calm replica with room.
+
+    It is sent to a calm one itself, so there have to be two, or it is the only one with room. A replica that stands
+    idle makes nothing, so a short prompt is sent there even if all others are reading.
     """
     with_room = calm = 0
+    idle = False
     for replica in replicas:
         if replica.has_room():
             with_room += 1
-            if replica.reading.left_s(now) <= reads_s:
+            if replica.reading.left_s(now) <= spared.calm_s:
                 calm += 1
-                if calm == 2 or replica.stands_idle():
-                    return True
-    return calm == with_room
+                if calm == 2:
+                    return inf
+                idle = idle or replica.stands_idle()
+    if calm == with_room:
+        return inf
+    return spared.short_s if idle else 0.0
 
 
-def calm(free: list[One], reads_s: float, now: float) -> list[One]:
-    """Return those that will not be reading for longer than `reads_s`; all, where there is none."""
-    return [replica for replica in free if replica.reading.left_s(now) <= reads_s] or free
+def calm(free: list[One], calm_s: float, now: float) -> list[One]:
+    """Return those that will not be reading for longer than `calm_s`; all, where there is none."""
+    return [replica for replica in free if replica.reading.left_s(now) <= calm_s] or free
 
 
 def with_least_to_read(free: list[One], now: float) -> list[One]:

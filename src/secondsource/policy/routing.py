@@ -12,7 +12,7 @@ from typing import NamedTuple
 from secondsource.core.fleet import Continuation, Fleet, Pool
 from secondsource.policy.circuit import CircuitState
 from secondsource.policy.prefix_affinity import PrefixAffinity
-from secondsource.policy.reading import better_soon, calm, leaves_calm, with_least_to_read
+from secondsource.policy.reading import Spared, better_soon, calm, may_read_s, with_least_to_read
 from secondsource.policy.replica import Lent, PoolState, Replica
 from secondsource.policy.supplier_share import SupplierShares
 
@@ -32,7 +32,7 @@ class Need(NamedTuple):
     nano_usd: int = 1
     blocks: tuple[int, ...] = ()  # hashes of the prompt's first blocks, each of all text up to its end
     urgent: bool = True  # of the best lane: its first token soonest; others spread what room they leave
-    reads_s: float = inf  # others are sent where prompts are read for longer only if they are read so everywhere
+    calm_s: float = inf  # others are sent where prompts are read for longer only if they are read so everywhere
 
 
 ANY = Need()
@@ -174,9 +174,9 @@ class Router:
         each = [(one.limit, state.workers) for state in self._admitted(model) for one in state.replicas]
         return int(sum(max(limit - ENOUGH / workers, 0.0) for limit, workers in each if limit != inf))
 
-    def leaves_calm(self, model: str, reads_s: float, now: float) -> bool:
-        """Return whether a prompt more leaves a replica to the best lane that will not be reading for long."""
-        return leaves_calm(_well(self._tiers.get(model, ()), now), reads_s, now)
+    def may_read_s(self, model: str, spared: Spared, now: float) -> float:
+        """Return how long a worse lane's prompt may be read, lest the best lane find no replica that is not reading."""
+        return may_read_s(_well(self._tiers.get(model, ()), now), spared, now)
 
     def any_idle(self, model: str, now: float) -> bool:
         """Return whether a replica that bears several attempts has none from here."""
@@ -278,7 +278,7 @@ class Router:
         if need.urgent:
             near = with_least_to_read(free, now)
         else:
-            near = calm(free, need.reads_s, now)
+            near = calm(free, need.calm_s, now)
             least = min(replica.in_flight for replica in near)
             near = [replica for replica in near if replica.in_flight == least]
         if len(near) == 1:

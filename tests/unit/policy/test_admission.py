@@ -15,8 +15,10 @@ def admission(**changes: int) -> Admission:
     return Admission(LANES, {}, 4, 0.0, **changes)
 
 
-def ask(lane: str = "free", tenant: str = "acme", work: float = 1.0, fingerprint: int = 0) -> Request:
-    return Request(tenant, lane, work, 0.1, fingerprint)
+def ask(
+    lane: str = "free", tenant: str = "acme", work: float = 1.0, fingerprint: int = 0, first_token_s: float = 0.1
+) -> Request:
+    return Request(tenant, lane, work, first_token_s, fingerprint)
 
 
 def let_in(over: Admission, request: Request, room: Room = FULL, now: float = 0.0) -> Ticket:
@@ -220,14 +222,26 @@ def test_a_replica_with_nothing_to_do_is_given_what_waits_whatever_is_kept_for_b
     over.lets_idle(1.0, 3)
     let_in(over, ask("paid"), Room(4, 4), 0.0)
     assert let_in(over, ask(), Room(3, 4), 0.1).state is State.WAITING
-    assert over.take(Room(3, 4, reading=True, idle=True), 0.2) is None  # another worker's prompt is read there
+    assert over.take(Room(3, 4, reads_s=0.0, idle=True), 0.2) is None  # another worker's prompt is read there
     assert over.take(Room(3, 4, idle=True), 0.3) is not None
 
 
 def test_a_worse_lane_is_not_read_before_the_next_of_a_better_one_unless_nobody_wants_that() -> None:
     over = admission()
-    assert let_in(over, ask(), Room(4, 4, reading=True), 0.0).state is State.RUNNING
+    assert let_in(over, ask(), Room(4, 4, reads_s=0.0), 0.0).state is State.RUNNING
     let_in(over, ask("paid"), Room(3, 4), 0.0)
-    assert let_in(over, ask(), Room(3, 4, reading=True), 0.1).state is State.WAITING
-    assert over.take(Room(3, 4, reading=True), 0.2) is None
+    assert let_in(over, ask(), Room(3, 4, reads_s=0.0), 0.1).state is State.WAITING
+    assert over.take(Room(3, 4, reads_s=0.0), 0.2) is None
     assert over.take(Room(3, 4), 0.2) is not None
+
+
+def test_who_is_read_soon_passes_who_is_not_where_only_that_leaves_the_best_lane_what_it_needs() -> None:
+    over = admission()
+    let_in(over, ask("paid"), Room(3, 4), 0.0)
+    long = let_in(over, ask(tenant="acme", first_token_s=0.6), Room(3, 4, reads_s=0.5), 0.1)
+    behind = let_in(over, ask(tenant="acme"), FULL, 0.1)
+    other = let_in(over, ask(tenant="globex"), FULL, 0.2)
+    assert long.state is State.WAITING, "it takes too long to read"
+    assert over.take(Room(3, 4, reads_s=0.5), 0.3) is other
+    assert over.take(Room(3, 4, reads_s=0.5), 0.4) is None, "a tenant's requests stay in their order"
+    assert [over.take(Room(3, 4), 0.5), over.take(Room(2, 4), 0.6)] == [long, behind]

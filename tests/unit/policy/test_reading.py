@@ -1,10 +1,11 @@
 """How long a replica will be reading, and whether to wait for a better one."""
 
 from dataclasses import dataclass
+from math import inf
 
 import pytest
 
-from secondsource.policy.reading import FIRST_S_PER_BYTE, Reading, ReadingSpeed, better_soon, calm, leaves_calm
+from secondsource.policy.reading import FIRST_S_PER_BYTE, Reading, ReadingSpeed, Spared, better_soon, calm, may_read_s
 
 KIB = 1024
 FIRST_S = KIB * FIRST_S_PER_BYTE
@@ -134,21 +135,27 @@ def test_waiting_pays_where_all_that_have_room_read_for_long() -> None:
     assert not better_soon([full], 2.6, 0.0)
 
 
+SPARED = Spared(calm_s=0.1, short_s=0.2)
+
+
 def test_a_worse_lane_leaves_a_replica_that_does_not_read_to_the_best() -> None:
     reads, still, full = standing(100 * KIB, 5), standing(0, 5), standing(0, 16)
-    assert leaves_calm([still, still], 0.1, 0.0)
-    assert leaves_calm([reads, still, reads, still], 0.1, 0.0)
-    assert not leaves_calm([reads, still], 0.1, 0.0), "the next of the best lane would find none"
-    assert not leaves_calm([reads, reads], 0.1, 0.0)
-    assert leaves_calm([reads, still], 10.0, 0.0)
-    assert leaves_calm([full, still], 0.1, 0.0), "the only one with room"
-    assert not leaves_calm([full, reads], 0.1, 0.0)
-    assert leaves_calm([full, full], 0.1, 0.0), "where there is no room nothing is decided here"
+    assert may_read_s([still, still], SPARED, 0.0) == inf
+    assert may_read_s([reads, still, reads, still], SPARED, 0.0) == inf
+    assert may_read_s([reads, still], SPARED, 0.0) == 0.0, "the next of the best lane would find none"
+    assert may_read_s([reads, reads], SPARED, 0.0) == 0.0
+    assert may_read_s([reads, still], Spared(calm_s=10.0, short_s=0.2), 0.0) == inf
+    assert may_read_s([reads, still], Spared(), 0.0) == inf
+    assert may_read_s([full, still], SPARED, 0.0) == inf, "the only one with room"
+    assert may_read_s([full, reads], SPARED, 0.0) == 0.0
+    assert may_read_s([full, full], SPARED, 0.0) == inf, "where there is no room nothing is decided here"
 
 
-def test_a_replica_that_stands_idle_is_given_what_waits_while_the_others_read() -> None:
-    assert leaves_calm([standing(100 * KIB, 5), standing(0, 0)], 0.1, 0.0)
-    assert not leaves_calm([standing(100 * KIB, 5), standing(100 * KIB, 0)], 0.1, 0.0), "another worker's is read there"
+def test_a_replica_that_stands_idle_is_given_what_is_read_soon_while_the_others_read() -> None:
+    assert may_read_s([standing(100 * KIB, 5), standing(0, 0)], SPARED, 0.0) == 0.2
+    assert may_read_s([standing(0, 0), standing(0, 5)], SPARED, 0.0) == inf
+    theirs = standing(100 * KIB, 0)  # another worker's is read there
+    assert may_read_s([standing(100 * KIB, 5), theirs], SPARED, 0.0) == 0.0
 
 
 def test_those_that_do_not_read_come_first() -> None:

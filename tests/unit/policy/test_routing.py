@@ -1,11 +1,13 @@
 """The router filters, shares by weight among pools of the lowest order, picks by what is to be read, or what runs."""
 
 from collections import Counter
+from math import inf
 
 import pytest
 
 from secondsource.core.fleet import Continuation
 from secondsource.core.records import Outcome
+from secondsource.policy.reading import Spared
 from secondsource.policy.replica import Replica
 from secondsource.policy.routing import ENOUGH, Need, Router, Wait, Wanted
 from tests.fleets import MODEL, pool, replica_of, router
@@ -171,13 +173,13 @@ def test_urgent_requests_wait_for_a_slot_where_nothing_is_to_be_read() -> None:
         full.sent(0, 0.0)
     reads.sent(100_000, 0.0)
     assert over.better_soon(MODEL, 0.0)
-    assert not over.leaves_calm(MODEL, 0.1, 0.0)
-    assert over.leaves_calm(MODEL, 10.0, 0.0)
+    assert over.may_read_s(MODEL, Spared(0.1, 0.0), 0.0) == 0.0
+    assert over.may_read_s(MODEL, Spared(10.0, 0.0), 0.0) == inf
     take_down(over, "full")
     assert not over.better_soon(MODEL, 0.0)
     assert not over.better_soon("unknown", 0.0)
     take_down(over, "reads")
-    assert over.leaves_calm(MODEL, 0.1, 0.0)
+    assert over.may_read_s(MODEL, Spared(0.1, 0.0), 0.0) == inf
 
 
 def test_a_worse_lane_is_not_sent_where_a_prompt_is_read() -> None:
@@ -186,9 +188,9 @@ def test_a_worse_lane_is_not_sent_where_a_prompt_is_read() -> None:
     reads.sent(100_000, 0.0)
     for _ in range(3):
         busier.sent(0, 0.0)
-    free = Need(urgent=False, reads_s=0.1)
+    free = Need(urgent=False, calm_s=0.1)
     assert {over.choose(Wanted(MODEL, need=free), 0.0) for _ in range(20)} == {busier}
-    assert {over.choose(Wanted(MODEL, need=free._replace(reads_s=100.0)), 0.0) for _ in range(20)} == {reads}
+    assert {over.choose(Wanted(MODEL, need=free._replace(calm_s=100.0)), 0.0) for _ in range(20)} == {reads}
 
 
 def test_a_replica_without_an_attempt_is_idle_where_it_bears_several() -> None:
