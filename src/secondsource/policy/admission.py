@@ -32,6 +32,7 @@ MOST_HEADROOM = 0.11  # of all slots, while nobody knows what a slot is worth
 MOST_EVER = 0.5
 FEWEST_WITH_HEADROOM = 8  # slots
 HEADROOM_MISSES = 0.01  # how often a better lane may find the slots kept free for it taken
+PRESSED_S = 10.0  # after somebody found no slot or was sent away: else a lane seldom holds better ones up
 LITTLE = 1e-3  # of what is drained: better lanes that ask for less need nothing kept
 LEAST_RATE = 0.02  # of the whole: what a lane is told it has while better ones take all
 NO_LIMIT = float("inf")
@@ -76,7 +77,7 @@ class Refused(NamedTuple):
 
 
 class _LaneState:
-    __slots__ = ("demand", "lane", "line", "place", "places", "queue", "reserve", "shares")
+    __slots__ = ("demand", "lane", "line", "place", "places", "pressed_at", "queue", "reserve", "shares")
 
     def __init__(self, lane: Lane, place: int, weights: Mapping[str, float], table: PlaceTable, now: float) -> None:
         self.lane = lane
@@ -86,6 +87,7 @@ class _LaneState:
         self.places = Places(self.shares, table)
         self.demand = Demand(now)
         self.reserve = Reserve()
+        self.pressed_at = -NO_LIMIT  # when somebody last found no slot but those left to better lanes, or was sent away
         self.line: deque[Ticket] = deque()  # those waiting, in order of arrival: whose time runs out first
 
 
@@ -129,7 +131,10 @@ class Admission:
         ticket = Ticket(
             request.tenant, request.lane, request.work, now, request.first_token_s, now + limit, request.fingerprint
         )
-        if room.free and not self._before(state) and request.first_token_s < self._longest_s(state, room, now):
+        may_run = room.free and self._may_run(state, room, now)
+        if not may_run:
+            state.pressed_at = now
+        elif not self._before(state) and request.first_token_s < self._longest_s(state, room, now):
             ticket.predicted_s = request.first_token_s
             return self._run(ticket, now)
         wait_s = self._wait_s(state, request.tenant, request.work, now)
@@ -149,10 +154,9 @@ class Admission:
         for state in self._lanes.values():
             if not state.queue.waiting:
                 continue
-            longest_s = self._longest_s(state, room, now)
-            if not longest_s:
+            if not self._may_run(state, room, now):
                 return None
-            while (ticket := state.queue.pop(longest_s)) is not None:
+            while (ticket := state.queue.pop(self._longest_s(state, room, now))) is not None:
                 self.waiting -= 1
                 if now + ticket.first_token_s <= ticket.deadline:
                     return self._run(ticket, now)
@@ -209,13 +213,15 @@ class Admission:
         self.rate.note(ticket.work, now, more_waits=bool(self.waiting))
         return ticket
 
-    def _longest_s(self, state: _LaneState, room: Room, now: float) -> float:
-        """Return how long the first token may take of what this lane has run now; 0 if it may run nothing."""
+    def _may_run(self, state: _LaneState, room: Room, now: float) -> bool:
         if not state.place:
-            return 0.0 if room.better_soon else NO_LIMIT
-        if not room.idle and room.free <= self._headroom(state, room.slots, now):
-            return 0.0
-        return NO_LIMIT if self._better_load(state, now) < LITTLE else room.reads_s
+            return not room.better_soon
+        return room.idle or room.free > self._headroom(state, room.slots, now)
+
+    def _longest_s(self, state: _LaneState, room: Room, now: float) -> float:
+        """Return how long the first token may take of what this lane has run now."""
+        spares = state.place and now - state.pressed_at < PRESSED_S and self._better_load(state, now) >= LITTLE
+        return room.reads_s if spares else NO_LIMIT
 
     def _better_load(self, state: _LaneState, now: float) -> float:
         """Return which part of what is drained better lanes ask for."""
@@ -298,6 +304,7 @@ class Admission:
 
     def _send_away(self, state: _LaneState, ticket: Ticket, reason: Reason, wait_s: float, now: float) -> Refused:
         ticket.state = State.OVER
+        state.pressed_at = now
         takes_s = ticket.work / (self._rate_for(state, now) * state.shares.share(ticket.tenant))
         earliest = now + max(wait_s, SHORTEST_RETRY_S)
         at = state.places.promise(ticket.tenant, ticket.fingerprint, earliest, takes_s, now)

@@ -228,16 +228,29 @@ def test_a_replica_with_nothing_to_do_is_given_what_waits_whatever_is_kept_for_b
 
 def test_a_worse_lane_is_not_read_before_the_next_of_a_better_one_unless_nobody_wants_that() -> None:
     over = admission()
-    assert let_in(over, ask(), Room(4, 4, reads_s=0.0), 0.0).state is State.RUNNING
-    let_in(over, ask("paid"), Room(3, 4), 0.0)
-    assert let_in(over, ask(), Room(3, 4, reads_s=0.0), 0.1).state is State.WAITING
-    assert over.take(Room(3, 4, reads_s=0.0), 0.2) is None
-    assert over.take(Room(3, 4), 0.2) is not None
+    let_in(over, ask(), FULL, 0.0)
+    assert over.take(Room(4, 4, reads_s=0.0), 0.1) is not None
+    let_in(over, ask("paid"), Room(3, 4), 0.1)
+    assert let_in(over, ask(), Room(3, 4, reads_s=0.0), 0.2).state is State.WAITING
+    assert over.take(Room(3, 4, reads_s=0.0), 0.3) is None
+    assert over.take(Room(3, 4), 0.3) is not None
+
+
+def test_a_worse_lane_that_nobody_is_sent_away_from_is_let_through() -> None:
+    over = admission()
+    let_in(over, ask("paid"), Room(4, 4), 0.0)
+    assert let_in(over, ask(), Room(3, 4, reads_s=0.0), 0.1).state is State.RUNNING
+    over.forget(let_in(over, ask(), FULL, 0.2))  # from now on, for ten seconds
+    let_in(over, ask("paid"), Room(3, 4), 9.0)
+    assert let_in(over, ask(), Room(3, 4, reads_s=0.0), 9.9).state is State.WAITING
+    assert over.take(Room(3, 4, reads_s=0.0), 10.1) is None
+    assert over.take(Room(3, 4, reads_s=0.0), 10.3) is not None
 
 
 def test_who_is_read_soon_passes_who_is_not_where_only_that_leaves_the_best_lane_what_it_needs() -> None:
     over = admission()
     let_in(over, ask("paid"), Room(3, 4), 0.0)
+    over.forget(let_in(over, ask(), FULL, 0.0))  # somebody found no slot
     long = let_in(over, ask(tenant="acme", first_token_s=0.6), Room(3, 4, reads_s=0.5), 0.1)
     behind = let_in(over, ask(tenant="acme"), FULL, 0.1)
     other = let_in(over, ask(tenant="globex"), FULL, 0.2)
